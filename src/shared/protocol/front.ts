@@ -1,0 +1,80 @@
+// The protocol of a front server, under /front: the library of machines and what this host can do. Control of a running machine
+// goes to /machine/ID, which is piped straight to the machine process.
+import * as v from 'valibot';
+import { machineConfig } from '../machine-config.ts';
+import { BACKENDS, outcomeSchema } from './machine.ts';
+import type { Snapshot } from './wire.ts';
+import { nothing, problemSchema } from './wire.ts';
+
+const id = v.pipe(v.string(), v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'Not the id of a machine.'));
+
+/** How a machine looks from outside. `failed`: it is off, and its last run ended with `problem`. */
+export const LIBRARY_STATES = ['off', 'starting', 'running', 'paused', 'stopping', 'failed'] as const;
+
+/** A file that could not be read: it stays where it is, under its own name. */
+export const damageSchema = v.object({ path: v.string(), problem: problemSchema });
+
+export const libraryEntry = v.object({
+  id: v.string(),
+  /** Absent exactly when the machine's file is damaged or of a newer version. */
+  config: v.optional(machineConfig),
+  state: v.picklist(LIBRARY_STATES),
+  /** Where it runs, or would run if it were started now. */
+  backend: v.optional(v.picklist(BACKENDS)),
+  /** Why it failed. */
+  problem: v.optional(problemSchema),
+  lastOutcome: v.optional(outcomeSchema),
+  damaged: v.optional(damageSchema),
+});
+export type LibraryEntry = v.InferOutput<typeof libraryEntry>;
+
+export const hostSchema = v.object({
+  /** 'probing' until KVM has been tried; the rest is then final. */
+  state: v.picklist(['probing', 'ready']),
+  kvm: v.object({
+    /** A small freestanding guest runs. */
+    usable: v.boolean(),
+    /** The instructions that a Linux kernel needs run. */
+    canBootLinux: v.boolean(),
+    problem: v.optional(problemSchema),
+  }),
+  /** Where machines with a Linux kernel run, and where freestanding (Multiboot) guests do. */
+  backend: v.object({ linux: v.picklist(BACKENDS), freestanding: v.picklist(BACKENDS) }),
+  /** Whether the user chose the backend (--kvm, --lab). */
+  forced: v.boolean(),
+  /** One line for people: why this backend, and what it means ("slower"). Empty when everything runs on KVM. */
+  why: v.string(),
+  euid: v.number(),
+  shell: v.picklist(['electron', 'browser']),
+  versions: v.object({ vitrine: v.string(), node: v.string(), electron: v.optional(v.string()), kernel: v.string() }),
+  /** The library's folder. */
+  library: v.string(),
+});
+
+/** What a new machine is described by: its file without version, id and origin. */
+export const newMachine = v.omit(machineConfig, ['version', 'id', 'origin']);
+/** What may be changed of a machine that is off: any of its members, each replaced whole. */
+export const machineChanges = v.partial(newMachine);
+export type NewMachine = v.InferInput<typeof newMachine>;
+export type MachineChanges = v.InferInput<typeof machineChanges>;
+
+export const frontProtocol = {
+  methods: {
+    createMachine: { params: newMachine, result: v.object({ id }) },
+    updateMachine: { params: v.object({ id, changes: machineChanges }), result: nothing },
+    /** Removes a machine that is off, with its folder; files that its configuration names elsewhere stay. */
+    removeMachine: { params: v.object({ id }), result: nothing },
+    /** Progress; answered once the machine's socket answers (also when it runs already), or with its problem. */
+    startMachine: { params: v.object({ id }), result: nothing },
+    /** The end of the machine's log file, at most 256 KiB. */
+    readLog: { params: v.object({ id }), result: v.object({ text: v.string(), path: v.string() }) },
+  },
+  topics: {
+    machines: { kind: 'object', params: nothing, snapshot: v.record(v.string(), libraryEntry) },
+    host: { kind: 'object', params: nothing, snapshot: hostSchema },
+  },
+} as const;
+
+export type FrontProtocol = typeof frontProtocol;
+export type Library = Snapshot<FrontProtocol, 'machines'>;
+export type Host = Snapshot<FrontProtocol, 'host'>;
