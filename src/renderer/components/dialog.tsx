@@ -1,0 +1,57 @@
+// A dialog: a title that says what it does, a body, and buttons at the foot. Escape and a click outside go back.
+import type { ReactNode } from 'react';
+import { Dialog as AriaDialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
+import { Button } from './button.tsx';
+import styles from './overlay.module.css';
+
+export interface DialogProps {
+  title: string;
+  lede?: ReactNode;
+  children?: ReactNode;
+  /** Buttons at the foot, the obvious one last. */
+  foot: ReactNode;
+  small?: boolean;
+  onClose: () => void;
+  role?: 'dialog' | 'alertdialog';
+}
+
+export function Dialog({ title, lede, children, foot, small = false, onClose, role = 'dialog' }: DialogProps) {
+  return (
+    <ModalOverlay isOpen isDismissable={role === 'dialog'} onOpenChange={(open) => { if (!open) onClose(); }} className={styles.veil}>
+      <Modal className={`${styles.modal} ${small ? styles.small : ''}`}>
+        <AriaDialog role={role} className={styles.dialog}>
+          <div className={styles.dialogHead}>
+            <Heading slot="title" level={2}>{title}</Heading>
+            {lede !== undefined && <p>{lede}</p>}
+          </div>
+          <div className={styles.dialogBody}>{children}</div>
+          <div className={styles.dialogFoot}>{foot}</div>
+        </AriaDialog>
+      </Modal>
+    </ModalOverlay>
+  );
+}
+
+export interface ConfirmProps {
+  title: string;
+  children: ReactNode;
+  /** The verb with its object: "Force off Debian lab". */
+  action: string;
+  onConfirm: () => void;
+  onClose: () => void;
+}
+
+/** Asked before something is cut or deleted. Escape and Enter both go the safe way: the safe button has the focus. */
+export function Confirm({ title, children, action, onConfirm, onClose }: ConfirmProps) {
+  return (
+    <Dialog
+      title={title} small role="alertdialog" onClose={onClose}
+      foot={<>
+        <Button autoFocus onPress={onClose}>Go back</Button>
+        <Button kind="danger" onPress={() => { onClose(); onConfirm(); }}>{action}</Button>
+      </>}
+    >
+      {children}
+    </Dialog>
+  );
+}

@@ -1,0 +1,164 @@
+// Takes the person's keyboard and pointer for the guest while they work in its screen, and gives them back.
+//
+// A click takes both: the element has the focus, the pointer is locked to it, the machine hears that this viewer owns the input.
+// Ctrl+Alt alone gives them back, so does losing the window. Browsers let Escape break the pointer's lock and keep that key to
+// themselves; the guest is then told of it here, the keyboard stays, and the next click locks the pointer again.
+import { BUTTON_LEFT, BUTTON_MIDDLE, BUTTON_RIGHT, encodeKey, encodePointer } from '../../shared/protocol/input.ts';
+import { GuestKeyboard } from './keyboard.ts';
+import { PointerAccumulator } from './pointer.ts';
+
+export interface CaptureOptions {
+  /** Focusable; covers the guest's screen. */
+  element: HTMLElement;
+  send: (message: Uint8Array<ArrayBuffer>) => void;
+  /** CSS pixels per pixel of the guest. */
+  scale: () => number;
+  /** Keyboard (and pointer, where it could be locked) came to the guest or went back. */
+  onChange: (captured: boolean) => void;
+}
+
+const BUTTONS = BUTTON_LEFT | BUTTON_RIGHT | BUTTON_MIDDLE;
+/** Within this many milliseconds an Escape and the loss of the lock are one thing. */
+const SAME_ESCAPE = 80;
+
+export class InputCapture {
+  readonly #options: CaptureOptions;
+  readonly #keyboard: GuestKeyboard;
+  readonly #pointer = new PointerAccumulator();
+  readonly #abort = new AbortController();
+  #captured = false;
+  #buttons = 0;
+  #letGoOfPointer = false;
+  #lastEscape = -Infinity;
+
+  constructor(options: CaptureOptions) {
+    this.#options = options;
+    this.#keyboard = new GuestKeyboard({
+      key: (code, down) => options.send(encodeKey(code, down)),
+      release: () => this.release(),
+    });
+    const { element } = options;
+    const { signal } = this.#abort;
+    element.addEventListener('mousedown', (event) => this.#mouseDown(event), { signal });
+    element.addEventListener('contextmenu', (event) => event.preventDefault(), { signal });
+    element.addEventListener('wheel', (event) => this.#wheel(event), { signal, passive: false });
+    element.addEventListener('blur', () => this.release(), { signal });
+    // In the capturing phase, before any shortcut of the page.
+    addEventListener('keydown', (event) => this.#key(event, true), { signal, capture: true });
+    addEventListener('keyup', (event) => this.#key(event, false), { signal, capture: true });
+    addEventListener('mousemove', (event) => this.#mouseMove(event), { signal });
+    addEventListener('mouseup', (event) => this.#mouseUp(event), { signal });
+    addEventListener('blur', () => this.release(), { signal });
+    document.addEventListener('pointerlockchange', () => this.#lockChanged(), { signal });
+    document.addEventListener('visibilitychange', () => { if (document.hidden) this.release(); }, { signal });
+  }
+
+  get captured(): boolean {
+    return this.#captured;
+  }
+
+  /** Takes keyboard and pointer, as a click does. */
+  take(): void {
+    this.#options.element.focus({ preventScroll: true });
+    if (!this.#captured) {
+      this.#captured = true;
+      this.#pointer.clear();
+      this.#options.onChange(true);
+    }
+    this.#lock();
+  }
+
+  /** Gives both back; keys and buttons that are down are let go in the guest. */
+  release(): void {
+    if (!this.#captured) return;
+    this.#captured = false;
+    this.#keyboard.releaseAll();
+    if (this.#buttons !== 0) {
+      this.#buttons = 0;
+      this.#options.send(encodePointer(0, 0, 0, 0));
+    }
+    if (document.pointerLockElement === this.#options.element) {
+      this.#letGoOfPointer = true;
+      document.exitPointerLock();
+    }
+    this.#options.onChange(false);
+  }
+
+  dispose(): void {
+    this.release();
+    this.#abort.abort();
+  }
+
+  get #locked(): boolean {
+    return document.pointerLockElement === this.#options.element;
+  }
+
+  #lock(): void {
+    if (this.#locked) return;
+    // Refused when the person has just broken the lock, or where there is none: the keyboard works all the same.
+    const asked: unknown = this.#options.element.requestPointerLock();
+    if (asked instanceof Promise) asked.catch(() => {});
+  }
+
+  #lockChanged(): void {
+    if (this.#locked) return;
+    if (this.#letGoOfPointer) {
+      this.#letGoOfPointer = false;
+      return;
+    }
+    if (!this.#captured) return;
+    const lostAt = performance.now();
+    setTimeout(() => {
+      if (!this.#captured || !document.hasFocus() || Math.abs(this.#lastEscape - lostAt) < SAME_ESCAPE) return;
+      this.#keyboard.keyDown('Escape');
+      this.#keyboard.keyUp('Escape');
+    }, SAME_ESCAPE);
+  }
+
+  #key(event: KeyboardEvent, down: boolean): void {
+    if (!this.#captured || event.isComposing) return;
+    if (event.code === 'Escape') this.#lastEscape = performance.now();
+    const known = down ? this.#keyboard.keyDown(event.code) : this.#keyboard.keyUp(event.code);
+    if (!known) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }
+
+  #mouseDown(event: MouseEvent): void {
+    event.preventDefault();
+    if (!this.#captured) {
+      // The click that takes the pointer is for the window, not for the guest.
+      if (event.button === 0) this.take();
+      return;
+    }
+    if (!this.#locked) {
+      this.take();
+      return;
+    }
+    this.#keyboard.touched();
+    this.#sendButtons(event);
+  }
+
+  #mouseUp(event: MouseEvent): void {
+    if (this.#captured && this.#buttons !== 0) this.#sendButtons(event);
+  }
+
+  #sendButtons(event: MouseEvent): void {
+    this.#buttons = event.buttons & BUTTONS;
+    this.#options.send(encodePointer(0, 0, 0, this.#buttons));
+  }
+
+  #mouseMove(event: MouseEvent): void {
+    if (!this.#captured || !this.#locked) return;
+    const { dx, dy } = this.#pointer.move(event.movementX, event.movementY, this.#options.scale());
+    if (dx !== 0 || dy !== 0) this.#options.send(encodePointer(dx, dy, 0, this.#buttons));
+  }
+
+  #wheel(event: WheelEvent): void {
+    if (!this.#captured) return;
+    event.preventDefault();
+    this.#keyboard.touched();
+    const notches = this.#pointer.scroll(event.deltaY, event.deltaMode);
+    if (notches !== 0) this.#options.send(encodePointer(0, 0, notches, this.#buttons));
+  }
+}
