@@ -11,6 +11,9 @@ const SREGS = 312;
 const FPU = 416;
 const LAPIC = 1024;
 
+/** One page for attributes that KVM takes by address. */
+let attributePage: Window | undefined;
+
 export class Vcpu {
   readonly fd: number;
   readonly id: number;
@@ -91,14 +94,14 @@ export class Vcpu {
 
   /** The offset between host and guest TSC (Linux 5.16 or newer), else null. */
   getTscOffset(): bigint | null {
-    const value = allocateWindow(4096);
+    const value = (attributePage ??= allocateWindow(4096));
     const attribute = this.#tscAttribute(value.address);
     if (ioctlStruct(this.fd, k.KVM_GET_DEVICE_ATTR, attribute) < 0) return null;
     return new DataView(value.buffer, 0, 8).getBigUint64(0, true);
   }
 
   setTscOffset(offset: bigint): void {
-    const value = allocateWindow(4096);
+    const value = (attributePage ??= allocateWindow(4096));
     new DataView(value.buffer, 0, 8).setBigUint64(0, BigInt.asUintN(64, offset), true);
     must(ioctlStruct(this.fd, k.KVM_SET_DEVICE_ATTR, this.#tscAttribute(value.address)), 'KVM_VCPU_TSC_OFFSET');
   }

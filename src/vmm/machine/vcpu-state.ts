@@ -1,0 +1,165 @@
+// What each vCPU says of itself in the arena, and how others stop it. Two reasons to stand still: a commit that swaps memory slots
+// (short, by whichever vCPU or thread holds topology) and a pause (by the control thread). Each is a word; a vCPU stays parked while either is set.
+import type { Arena } from '../sync/arena.ts';
+import { PoisonedError, type WaitObserver } from '../sync/mutex.ts';
+
+/** Words of one vCPU. */
+const THREAD = 0;
+const STATE = 1;
+const IMMEDIATE = 2; // a request is pending
+const EXITS = 3;
+const WORDS = 16; // a cache line
+
+export const OFFLINE = 0;
+export const IN_GUEST = 1;
+export const HANDLING = 2;
+export const PARKED = 3;
+/** Blocked on the topology lock: counts as parked for a commit, not for a pause. */
+export const WAITING = 4;
+
+const LOOK_AGAIN_MS = 20;
+
+export class VcpuStates {
+  readonly count: number;
+  readonly #words: Int32Array;
+  /** Word 0: commit, word 1: pause, word 2: stop for ever. */
+  readonly #wanted: Int32Array;
+  readonly #poison: Int32Array;
+  /** immediate_exit bytes of every vCPU's kvm_run. */
+  readonly #immediateExit: readonly Uint8Array[];
+  readonly #signal: (thread: number) => void;
+
+  constructor(arena: Arena, immediateExit: readonly Uint8Array[], signal: (thread: number) => void) {
+    this.count = immediateExit.length;
+    this.#words = arena.int32('vcpu.words', WORDS * this.count);
+    this.#wanted = arena.int32('vcpu.wanted', 4);
+    this.#poison = arena.poison;
+    this.#immediateExit = immediateExit;
+    this.#signal = signal;
+  }
+
+  // What a vCPU's thread says.
+
+  enter(id: number, thread: number): void {
+    Atomics.store(this.#words, id * WORDS + THREAD, thread);
+    this.set(id, HANDLING);
+  }
+
+  set(id: number, state: number): void {
+    Atomics.store(this.#words, id * WORDS + STATE, state);
+    if (state === PARKED || state === OFFLINE || state === WAITING) Atomics.notify(this.#words, id * WORDS + STATE);
+  }
+
+  get(id: number): number {
+    return Atomics.load(this.#words, id * WORDS + STATE);
+  }
+
+  /** The hot pair around KVM_RUN. */
+  enterGuest(id: number): void {
+    Atomics.store(this.#words, id * WORDS + STATE, IN_GUEST);
+  }
+  leaveGuest(id: number): void {
+    Atomics.store(this.#words, id * WORDS + STATE, HANDLING);
+    this.#words[id * WORDS + EXITS] = (this.#words[id * WORDS + EXITS]! + 1) | 0;
+  }
+
+  /** Exits of a vCPU since it began, modulo 2^32. */
+  exits(id: number): number {
+    return this.#words[id * WORDS + EXITS]! >>> 0;
+  }
+
+  /** After EINTR: clears the request, then stands still while anybody wants it. @returns false when the thread must end. */
+  obey(id: number): boolean {
+    Atomics.store(this.#immediateExit[id]!, 0, 0);
+    Atomics.store(this.#words, id * WORDS + IMMEDIATE, 0);
+    while (Atomics.load(this.#wanted, 2) === 0) {
+      const commit = Atomics.load(this.#wanted, 0);
+      const pause = Atomics.load(this.#wanted, 1);
+      if (commit === 0 && pause === 0) return true;
+      this.set(id, PARKED);
+      const word = commit !== 0 ? 0 : 1;
+      Atomics.wait(this.#wanted, word, word === 0 ? commit : pause, 1000);
+      if (Atomics.load(this.#poison, 0) !== 0) return false;
+      this.set(id, HANDLING);
+    }
+    return false;
+  }
+
+  /** For a vCPU that cannot go on by itself (triple fault): parked until a pause has come and gone. @returns as obey. */
+  standStill(id: number): boolean {
+    this.set(id, PARKED);
+    while (Atomics.load(this.#wanted, 1) === 0 && Atomics.load(this.#wanted, 2) === 0 && Atomics.load(this.#poison, 0) === 0) Atomics.wait(this.#wanted, 1, 0, LOOK_AGAIN_MS);
+    return this.obey(id);
+  }
+
+  /** Around a wait for the topology lock on vCPU `id`. */
+  observer(id: number): WaitObserver {
+    return { waiting: () => this.set(id, WAITING), woken: () => this.set(id, HANDLING) };
+  }
+
+  // What others do to it.
+
+  kick(id: number): void {
+    Atomics.store(this.#words, id * WORDS + IMMEDIATE, 1);
+    Atomics.store(this.#immediateExit[id]!, 0, 1);
+    if (this.get(id) === IN_GUEST) this.#signal(Atomics.load(this.#words, id * WORDS + THREAD));
+  }
+
+  #waitFor(id: number, still: (state: number) => boolean): void {
+    for (;;) {
+      const state = this.get(id);
+      if (still(state)) return;
+      if (Atomics.load(this.#poison, 0) !== 0) throw new PoisonedError(`vCPU ${id}`);
+      this.kick(id);
+      Atomics.wait(this.#words, id * WORDS + STATE, state, LOOK_AGAIN_MS);
+    }
+  }
+
+  /** Stops every vCPU but `self` (-1: none is the caller's) for a commit. The caller holds the topology lock. */
+  parkForCommit(self: number): void {
+    Atomics.store(this.#wanted, 0, 1);
+    for (let id = 0; id < this.count; id++) if (id !== self) this.kick(id);
+    for (let id = 0; id < this.count; id++) if (id !== self) this.#waitFor(id, (state) => state === PARKED || state === WAITING || state === OFFLINE);
+  }
+
+  releaseCommit(): void {
+    Atomics.store(this.#wanted, 0, 0);
+    Atomics.notify(this.#wanted, 0);
+  }
+
+  /** Stops every vCPU with its last exit completed. Control thread only. */
+  pause(): void {
+    Atomics.store(this.#wanted, 1, 1);
+    Atomics.notify(this.#wanted, 1);
+    for (let id = 0; id < this.count; id++) this.kick(id);
+    for (let id = 0; id < this.count; id++) this.#waitFor(id, (state) => state === PARKED || state === OFFLINE);
+  }
+
+  resume(): void {
+    Atomics.store(this.#wanted, 1, 0);
+    Atomics.notify(this.#wanted, 1);
+  }
+
+  /** Has every vCPU thread end its loop; they are OFFLINE afterwards. */
+  stop(): void {
+    Atomics.store(this.#wanted, 2, 1);
+    Atomics.notify(this.#wanted, 0);
+    Atomics.notify(this.#wanted, 1);
+    for (let id = 0; id < this.count; id++) this.kick(id);
+  }
+
+  /** Waits until every vCPU thread left its loop, or gives up after `milliseconds`. @returns whether all did. */
+  joined(milliseconds: number): boolean {
+    const end = performance.now() + milliseconds;
+    for (let id = 0; id < this.count; id++) {
+      for (;;) {
+        const state = this.get(id);
+        if (state === OFFLINE) break;
+        if (performance.now() > end) return false;
+        this.kick(id);
+        Atomics.wait(this.#words, id * WORDS + STATE, state, LOOK_AGAIN_MS);
+      }
+    }
+    return true;
+  }
+}
