@@ -1,0 +1,78 @@
+// A machine without a VMM, for tests of the server, the launcher, the front and the CLI: it notes what is asked of it, echoes what is
+// written to its serial port, and sends frames of any size when told to.
+import type { PointerInput } from '../../../shared/protocol/input.ts';
+import type { MachineStats } from '../../../shared/protocol/machine.ts';
+import type { MachineControl, MachineFacts, ScreenAttachment, ScreenViewer, Unsubscribe } from '../control.ts';
+import { LogBacklog, SerialBacklog, Watched } from '../control.ts';
+
+export class FakeMachine implements MachineControl {
+  readonly facts: Watched<MachineFacts>;
+  readonly serial = new SerialBacklog();
+  readonly log = new LogBacklog();
+  /** What was asked, in order: "pause", "key 30 down". */
+  readonly asked: string[] = [];
+  readonly viewers = new Map<string, ScreenViewer>();
+  readonly acknowledged: number[] = [];
+  /** Called by forceOff and powerButton: how the machine ends is the test's business. */
+  onOff: (how: 'forced' | 'powered-off') => void = () => {};
+
+  constructor(id = 'fake', name = 'Fake machine') {
+    this.facts = new Watched<MachineFacts>({
+      id, name, state: 'running', pid: process.pid, euid: process.geteuid!(), startedAt: Date.now(), pausedFor: 0, resets: 0, backend: 'kvm',
+      cpus: 1, memory: 64 * 2 ** 20, display: 'canvas', screen: { width: 640, height: 480 }, leds: { caps: false, num: false, scroll: false },
+    });
+  }
+
+  watchStats(listener: (stats: MachineStats) => void): Unsubscribe {
+    listener({ at: Date.now(), cpu: [0.5], exits: { io: 10 }, frames: 0, resident: 1000 });
+    return () => {};
+  }
+
+  async pause(): Promise<void> {
+    this.asked.push('pause');
+    this.facts.update({ state: 'paused' });
+  }
+
+  async resume(): Promise<void> {
+    this.asked.push('resume');
+    this.facts.update({ state: 'running' });
+  }
+
+  async powerButton(): Promise<void> {
+    this.asked.push('powerButton');
+    this.facts.update({ state: 'stopping' });
+    this.onOff('powered-off');
+  }
+
+  async reset(): Promise<void> {
+    this.asked.push('reset');
+    this.facts.update({ resets: this.facts.value.resets + 1 });
+  }
+
+  async forceOff(): Promise<void> {
+    this.asked.push('forceOff');
+    this.facts.update({ state: 'stopping' });
+    this.onOff('forced');
+  }
+
+  async screenshot(): Promise<{ png: Uint8Array; width: number; height: number }> {
+    return { png: Buffer.from('89504e470d0a1a0a', 'hex'), width: 640, height: 480 };
+  }
+
+  async serialWrite(bytes: Uint8Array, _signal: AbortSignal): Promise<void> {
+    this.serial.push(Uint8Array.from(bytes));
+  }
+
+  key(code: number, down: boolean): void {
+    this.asked.push(`key ${code} ${down ? 'down' : 'up'}`);
+  }
+
+  pointer({ dx, dy, wheel, buttons }: PointerInput): void {
+    this.asked.push(`pointer ${dx} ${dy} ${wheel} ${buttons}`);
+  }
+
+  attachViewer(viewer: ScreenViewer): ScreenAttachment {
+    this.viewers.set(viewer.id, viewer);
+    return { acknowledge: (seq) => this.acknowledged.push(seq), detach: () => this.viewers.delete(viewer.id) };
+  }
+}
