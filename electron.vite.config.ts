@@ -25,7 +25,7 @@ const commonJsFolder: Plugin = {
 const main = {
   electron: source('main/electron/main.ts'),
   machine: source('vmm/machine/main.ts'),
-  vcpu: source('vmm/machine/vcpu.ts'),
+  vcpu: source('vmm/machine/vcpu-worker.ts'),
   cli: source('cli/main.ts'),
   serve: source('main/serve/main.ts'),
 };

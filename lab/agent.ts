@@ -9,7 +9,7 @@ import { timingSafeEqual } from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
 import process from 'node:process';
-import { FRAME, FrameReader, LineReader, READY_LINE, frame } from './protocol.ts';
+import { FRAME, FrameReader, LAB_CACHE, LineReader, READY_LINE, frame } from './protocol.ts';
 import type { AgentConfig, ExitFrame, Reply, Request, RunRequest } from './protocol.ts';
 
 const CGROUPS = '/sys/fs/cgroup';
@@ -42,7 +42,7 @@ function userGroups(): number[] {
 
 function baseEnvironment(user: RunRequest['user']): Record<string, string> {
   const path = '/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin';
-  const common = { PATH: path, LANG: 'C.UTF-8', SHELL: '/bin/sh', VITRINE_IN_LAB: '1' };
+  const common = { PATH: path, LANG: 'C.UTF-8', SHELL: '/bin/sh', VITRINE_IN_LAB: '1', VITRINE_LAB_CACHE: LAB_CACHE };
   if (user === 'root') return { ...common, HOME: '/root', USER: 'root', LOGNAME: 'root', XDG_RUNTIME_DIR: '/run' };
   return { ...common, HOME: config.home, USER: config.user, LOGNAME: config.user, XDG_RUNTIME_DIR: `/run/user/${config.uid}` };
 }

@@ -59,7 +59,7 @@ function parse(args: string[]): Invocation | undefined {
   const shares: LabShare[] = [];
   const options: LabOptions = { shares };
   const env: Record<string, string> = {};
-  for (const [name, value] of Object.entries(process.env)) if (HANDED_ON.test(name) && value !== undefined) env[name] = value;
+  for (const [name, value] of Object.entries(process.env)) if (HANDED_ON.test(name) && name !== 'VITRINE_LAB_CACHE' && value !== undefined) env[name] = value;
   let root = false;
   let timeout: number | undefined;
   const rest = [...args];

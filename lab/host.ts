@@ -169,7 +169,7 @@ export async function startLab(options: LabOptions = {}): Promise<LabHost> {
       node: node.path, nodeEnv: node.env ?? {}, iommu, devices, shares
     });
     for (const [file, source] of Object.entries(agentProgram())) fs.writeFileSync(path.join(config, file), source, { mode: 0o600 });
-    const argv = qemuArguments({ kernel: { ...kernel, initramfs: kernel.initramfs }, folder, iommu, devices, smp, memory, cpu: options.cpu ?? LAB_CPU, shares });
+    const argv = qemuArguments({ kernel: { ...kernel, initramfs: kernel.initramfs }, cache: paths.cache, folder, iommu, devices, smp, memory, cpu: options.cpu ?? LAB_CPU, shares });
     return await boot({ qemu, argv, folder, token, bootTimeout, onConsole: options.onConsole });
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });

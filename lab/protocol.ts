@@ -13,6 +13,9 @@
 /** The port in the lab on which the agent listens; QEMU forwards a free port of 127.0.0.1 to it. */
 export const AGENT_PORT = 7080;
 
+/** Where the lab sees the cache of scripts/setup/lab.mjs: its own modules, and the kernels for guests. */
+export const LAB_CACHE = '/run/lab/cache';
+
 /** What the agent prints on the serial console once it listens. */
 export const READY_LINE = 'VITRINE-LAB READY';
 

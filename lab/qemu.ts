@@ -58,6 +58,8 @@ function escapeComma(value: string): string {
 
 export interface QemuPlan {
   kernel: LabKernel & { initramfs: string };
+  /** The cache of scripts/setup/lab.mjs; seen inside as LAB_CACHE. */
+  cache: string;
   /** The run's private folder: configuration, control socket, images. */
   folder: string;
   iommu: LabIommu;
@@ -88,7 +90,7 @@ export function qemuArguments(plan: QemuPlan): string[] {
     '-device', `virtio-net-pci,netdev=lab,mac=${LAB_MAC},romfile=,addr=0xf`,
     ...ninep('config', path.join(plan.folder, 'config'), true),
     ...ninep('host', '/', true),
-    ...ninep('modules', plan.kernel.modules, true),
+    ...ninep('cache', plan.cache, true),
     ...plan.shares.flatMap((share, index) => ninep(`share${index}`, share.path, !share.writable)),
     ...plan.devices.flatMap((device) => DEVICES[device](plan.folder))
   ];

@@ -18,10 +18,12 @@ export PATH=/bin
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox --install -s /bin
 fail() { echo "VITRINE-LAB FAILED $*"; poweroff -f; }
+echo T start $(cut -d" " -f1 /proc/uptime)
 for m in $(cat /modules/order); do insmod /modules/$m || fail "loading the module $m"; done
 
 P=trans=virtio,version=9p2000.L,msize=512000
 mount -t 9p -o $P,cache=loose,ro config /config || fail "mounting the configuration"
+echo T init $(cut -d" " -f1 /proc/uptime)
 . /config/env
 mount -t 9p -o $P,cache=loose,ro host /host || fail "mounting the host's root"
 mount -t tmpfs -o size=50% tmpfs /ov
@@ -36,7 +38,9 @@ mkdir -p run/lab run/lock run/user
 cp /bin/busybox /stage2 run/lab/
 cp /config/* run/lab/
 chmod 600 run/lab/agent.json
-mount -t 9p -o $P,cache=loose,ro modules "lib/modules/$(uname -r)" || fail "mounting the modules"
+mkdir run/lab/cache
+mount -t 9p -o $P,cache=loose,ro cache run/lab/cache || fail "mounting the cache"
+mount --bind "run/lab/cache/kernels/$(uname -r)/lib/modules/$(uname -r)" "lib/modules/$(uname -r)"
 umount /config
 
 mkdir -p /dev/pts /dev/shm
@@ -46,6 +50,7 @@ ln -sf /proc/self/fd /dev/fd; ln -sf fd/0 /dev/stdin; ln -sf fd/1 /dev/stdout; l
 
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
+echo T mounts $(cut -d" " -f1 /proc/uptime)
 hostname lab
 rm -f etc/resolv.conf
 echo nameserver 10.0.2.3 > etc/resolv.conf
@@ -73,6 +78,7 @@ while IFS="$(printf '\\t')" read -r tag mode cache path; do
   mount -t 9p -o "$P,cache=$cache,$mode" "$tag" ".$path" || fail "mounting the share $path"
 done < run/lab/shares
 
+echo T switch $(cut -d" " -f1 /proc/uptime)
 mount --move /dev dev; mount --move /proc proc; mount --move /sys sys
 exec switch_root /newroot /run/lab/busybox sh /run/lab/stage2
 `
@@ -85,7 +91,7 @@ cd /
 M=/sbin/modprobe
 for m in $LAB_MODPROBE; do $M $m; done
 [ -z "$LAB_COLDPLUG" ] || $M -aqb $(cat /sys/bus/pci/devices/0000:00:0[5-9a].0/modalias)
-"$LAB_NODE" "$LAB_AGENT" /run/lab/agent.json &
+"$LAB_NODE" --jitless "$LAB_AGENT" /run/lab/agent.json &
 wait $!
 /run/lab/busybox sync
 /run/lab/busybox umount -a -r -t 9p 2>/dev/null

@@ -20,7 +20,7 @@ export class PointerAccumulator {
   move(dx: number, dy: number, scale: number): { dx: number; dy: number } {
     this.#x += dx / scale;
     this.#y += dy / scale;
-    const whole = { dx: Math.trunc(this.#x), dy: Math.trunc(this.#y) };
+    const whole = { dx: Math.trunc(this.#x) + 0, dy: Math.trunc(this.#y) + 0 };
     this.#x -= whole.dx;
     this.#y -= whole.dy;
     return whole;
@@ -29,7 +29,7 @@ export class PointerAccumulator {
   /** @returns whole notches; away from the person is positive */
   scroll(deltaY: number, deltaMode: number): number {
     this.#wheel -= deltaMode === 0 ? deltaY / PIXELS_A_NOTCH : deltaMode === LINE_MODE ? deltaY / LINES_A_NOTCH : deltaY;
-    const whole = Math.trunc(this.#wheel);
+    const whole = Math.trunc(this.#wheel) + 0; // no minus zero
     this.#wheel -= whole;
     return whole;
   }

@@ -15,10 +15,6 @@ export function isLive(state: LibraryState): boolean {
   return state === 'starting' || state === 'running' || state === 'paused' || state === 'stopping';
 }
 
-export function nameOf(entry: LibraryEntry): string {
-  return entry.config?.name ?? entry.id;
-}
-
 /** The machine as its process tells it, connected while `wanted`; and the link, for what needs more. */
 export function useMachine(id: string, wanted: boolean): LinkView & { source: MachineLink } {
   const source = machineLink(id);

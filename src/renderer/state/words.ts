@@ -17,6 +17,11 @@ export const stateWords = {
 
 export type ShownState = keyof typeof stateWords;
 
+/** Its name; a machine whose file cannot be read has only its id. */
+export function nameOf(entry: LibraryEntry): string {
+  return entry.config?.name ?? entry.id;
+}
+
 /** A damaged file counts as a state of its own: there is nothing to start. */
 export function shownState(entry: LibraryEntry): ShownState {
   return entry.config === undefined ? 'damaged' : entry.state;

@@ -51,7 +51,7 @@ test('whatever a guest gives for an address and a length: all of it in RAM, or n
       const pieces = memory.segments(gpa, length);
       const good = Number.isSafeInteger(gpa) && Number.isSafeInteger(length) && gpa >= 0 && length >= 0 && (length === 0 || gpa + length <= size);
       if (!good) assert.equal(pieces, null);
-      else assert.equal(pieces!.reduce((sum, p) => sum + p.bytes.length, 0), length);
+      else assert.ok(pieces!.reduce((sum, p) => sum + p.bytes.length, 0) === length);
     }),
     { numRuns: 2000 },
   );
