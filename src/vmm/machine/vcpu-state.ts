@@ -1,7 +1,9 @@
 // What each vCPU says of itself in the arena, and how others stop it. Two reasons to stand still: a commit that swaps memory slots
 // (short, by whichever vCPU or thread holds topology) and a pause (by the control thread). Each is a word; a vCPU stays parked while either is set.
+// A commit only needs that no other vCPU runs guest code: one that is in a handler, perhaps waiting for a mutex that the committer holds, is
+// as good as parked, because immediate_exit is set and it looks at the words before it enters again. A pause needs every last exit completed.
 import type { Arena } from '../sync/arena.ts';
-import { PoisonedError, type WaitObserver } from '../sync/mutex.ts';
+import { PoisonedError } from '../sync/mutex.ts';
 
 /** Words of one vCPU. */
 const THREAD = 0;
@@ -14,10 +16,8 @@ export const OFFLINE = 0;
 export const IN_GUEST = 1;
 export const HANDLING = 2;
 export const PARKED = 3;
-/** Blocked on the topology lock: counts as parked for a commit, not for a pause. */
-export const WAITING = 4;
 
-const LOOK_AGAIN_MS = 20;
+const LOOK_AGAIN_MS = 2;
 
 export class VcpuStates {
   readonly count: number;
@@ -47,7 +47,7 @@ export class VcpuStates {
 
   set(id: number, state: number): void {
     Atomics.store(this.#words, id * WORDS + STATE, state);
-    if (state === PARKED || state === OFFLINE || state === WAITING) Atomics.notify(this.#words, id * WORDS + STATE);
+    if (state === PARKED || state === OFFLINE) Atomics.notify(this.#words, id * WORDS + STATE);
   }
 
   get(id: number): number {
@@ -92,11 +92,6 @@ export class VcpuStates {
     return this.obey(id);
   }
 
-  /** Around a wait for the topology lock on vCPU `id`. */
-  observer(id: number): WaitObserver {
-    return { waiting: () => this.set(id, WAITING), woken: () => this.set(id, HANDLING) };
-  }
-
   // What others do to it.
 
   kick(id: number): void {
@@ -119,7 +114,7 @@ export class VcpuStates {
   parkForCommit(self: number): void {
     Atomics.store(this.#wanted, 0, 1);
     for (let id = 0; id < this.count; id++) if (id !== self) this.kick(id);
-    for (let id = 0; id < this.count; id++) if (id !== self) this.#waitFor(id, (state) => state === PARKED || state === WAITING || state === OFFLINE);
+    for (let id = 0; id < this.count; id++) if (id !== self) this.#waitFor(id, (state) => state !== IN_GUEST);
   }
 
   releaseCommit(): void {

@@ -30,18 +30,3 @@ test('run lets go of the lock when its body throws', () => {
   assert.throws(() => mutex.run(() => { throw new Error('inside'); }), /inside/);
   assert.equal(mutex.run(() => 7), 7);
 });
-
-test('a wait is announced to its observer, and its end too', () => {
-  const arena = new Arena(4096);
-  const mutex = arena.mutex('m');
-  mutex.lock();
-  const seen: string[] = [];
-  assert.throws(() => {
-    mutex.lock({ waiting: () => { seen.push('waiting'); Atomics.store(arena.poison, 0, 1); }, woken: () => seen.push('woken') });
-  }, PoisonedError);
-  assert.deepEqual(seen, ['waiting']);
-  Atomics.store(arena.poison, 0, 0);
-  mutex.unlock();
-  mutex.lock({ waiting: () => seen.push('never'), woken: () => seen.push('never') });
-  assert.deepEqual(seen, ['waiting']);
-});

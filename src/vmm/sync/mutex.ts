@@ -14,12 +14,6 @@ export class PoisonedError extends Error {
   }
 }
 
-/** Called around a wait that blocks, so that a vCPU can be counted as parked meanwhile. */
-export interface WaitObserver {
-  waiting(): void;
-  woken(): void;
-}
-
 export class Mutex {
   readonly name: string;
   #word: Int32Array;
@@ -32,8 +26,8 @@ export class Mutex {
   }
 
   /** Takes the lock; waits while another thread holds it. Throws PoisonedError once the machine is poisoned. Not recursive. */
-  lock(observer?: WaitObserver): void {
-    if (Atomics.compareExchange(this.#word, 0, FREE, HELD) !== FREE) this.#wait(observer);
+  lock(): void {
+    if (Atomics.compareExchange(this.#word, 0, FREE, HELD) !== FREE) this.#wait();
   }
 
   unlock(): void {
@@ -50,12 +44,10 @@ export class Mutex {
     }
   }
 
-  #wait(observer: WaitObserver | undefined): void {
-    observer?.waiting();
+  #wait(): void {
     while (Atomics.exchange(this.#word, 0, CONTENDED) !== FREE) {
       Atomics.wait(this.#word, 0, CONTENDED, LOOK_AGAIN_MS);
       if (Atomics.load(this.#poison, 0) !== 0) throw new PoisonedError(this.name);
     }
-    observer?.woken();
   }
 }
