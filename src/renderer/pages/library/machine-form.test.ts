@@ -1,0 +1,37 @@
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { check, emptyForm, parseMemory, toNewMachine } from './machine-form.ts';
+
+const MiB = 2 ** 20;
+const good = { ...emptyForm, name: 'Lab', kernel: '/boot/vmlinuz' };
+
+test('sizes as people write them', () => {
+  assert.equal(parseMemory('512'), 512 * MiB);
+  assert.equal(parseMemory('512MiB'), 512 * MiB);
+  assert.equal(parseMemory(' 2 G '), 2048 * MiB);
+  assert.equal(parseMemory('1,5 GiB'), 1536 * MiB);
+  assert.ok(Number.isNaN(parseMemory('much')));
+  assert.ok(Number.isNaN(parseMemory('-1')));
+  assert.ok(Number.isNaN(parseMemory('')));
+});
+
+test('a good form has no errors and describes the machine', () => {
+  assert.deepEqual(check(good), {});
+  assert.deepEqual(toNewMachine({ ...good, initrd: ' /boot/initrd ' }).boot, { kernel: '/boot/vmlinuz', initrd: '/boot/initrd', append: emptyForm.append });
+  assert.equal('initrd' in toNewMachine(good).boot, false);
+});
+
+test('each field says what is wrong with it', () => {
+  assert.match(check({ ...good, name: ' ' }).name ?? '', /needs a name/);
+  assert.match(check({ ...good, name: 'x'.repeat(201) }).name ?? '', /200/);
+  assert.match(check({ ...good, kernel: '' }).kernel ?? '', /needs a kernel/);
+  assert.match(check({ ...good, kernel: 'vmlinuz' }).kernel ?? '', /whole path/);
+  assert.match(check({ ...good, initrd: 'initrd' }).initrd ?? '', /whole path/);
+  assert.match(check({ ...good, memory: '8' }).memory ?? '', /16 MiB/);
+  assert.match(check({ ...good, memory: '0.3 MiB' }).memory ?? '', /MiB/);
+  assert.match(check({ ...good, memory: '2000 TiB' }).memory ?? '', /1 TiB/);
+  assert.match(check({ ...good, memory: 'lots' }).memory ?? '', /such as/);
+  assert.match(check({ ...good, cpus: '0' }).cpus ?? '', /at least one/);
+  assert.match(check({ ...good, cpus: '33' }).cpus ?? '', /32/);
+  assert.match(check({ ...good, cpus: '1.5' }).cpus ?? '', /whole number/);
+});

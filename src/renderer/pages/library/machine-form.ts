@@ -1,0 +1,78 @@
+// What a person types to describe a machine, and what is wrong with it while they type. The limits are those of the machine's file.
+import * as v from 'valibot';
+import { newMachine } from '../../../shared/protocol/front.ts';
+import type { MachineChanges, NewMachine } from '../../../shared/protocol/front.ts';
+import type { MachineConfig } from '../../../shared/machine-config.ts';
+import { memoryWords } from '../../state/words.ts';
+
+export interface MachineForm {
+  name: string;
+  kernel: string;
+  initrd: string;
+  append: string;
+  memory: string;
+  cpus: string;
+}
+
+export type FormErrors = Partial<Record<keyof MachineForm, string>>;
+
+export const emptyForm: MachineForm = { name: '', kernel: '', initrd: '', append: 'console=tty0 console=ttyS0', memory: '1 GiB', cpus: '1' };
+
+export function formOf(config: MachineConfig): MachineForm {
+  return {
+    name: config.name,
+    kernel: config.boot.kernel,
+    initrd: config.boot.initrd ?? '',
+    append: config.boot.append,
+    memory: memoryWords(config.memory),
+    cpus: String(config.cpus),
+  };
+}
+
+const UNITS: Record<string, number> = { '': 2 ** 20, m: 2 ** 20, mb: 2 ** 20, mib: 2 ** 20, g: 2 ** 30, gb: 2 ** 30, gib: 2 ** 30, t: 2 ** 40, tb: 2 ** 40, tib: 2 ** 40 };
+
+/** Bytes of "512", "512 MiB", "2G", "1.5 GiB"; NaN when it is no size. A number alone is MiB. */
+export function parseMemory(text: string): number {
+  const found = /^\s*(\d+(?:[.,]\d+)?)\s*([a-z]*)\s*$/i.exec(text);
+  const unit = found === null ? undefined : UNITS[found[2].toLowerCase()];
+  if (found === null || unit === undefined) return Number.NaN;
+  return Math.round(Number(found[1].replace(',', '.')) * unit);
+}
+
+function described(form: MachineForm): NewMachine {
+  const initrd = form.initrd.trim();
+  return {
+    name: form.name,
+    memory: parseMemory(form.memory),
+    cpus: /^\s*\d+\s*$/.test(form.cpus) ? Number(form.cpus) : Number.NaN,
+    boot: { kernel: form.kernel.trim(), ...(initrd === '' ? {} : { initrd }), append: form.append.trim() },
+  };
+}
+
+const absolute = 'Write the whole path, beginning with “/”.';
+
+/** What is wrong, by field; empty when the machine can be made. */
+export function check(form: MachineForm): FormErrors {
+  const errors: FormErrors = {};
+  const config = described(form);
+  if (Number.isNaN(config.memory)) errors.memory = 'Write a size such as 512 MiB or 2 GiB.';
+  if (Number.isNaN(config.cpus)) errors.cpus = 'Write a whole number.';
+  if (form.kernel.trim() === '') errors.kernel = 'A machine needs a kernel to start.';
+  else if (!form.kernel.trim().startsWith('/')) errors.kernel = absolute;
+  if (form.initrd.trim() !== '' && !form.initrd.trim().startsWith('/')) errors.initrd = absolute;
+  const checked = v.safeParse(newMachine, config);
+  for (const issue of checked.issues ?? []) {
+    const field = issue.path?.[0]?.key;
+    if (field === 'name' || field === 'memory' || field === 'cpus') errors[field] ??= issue.message;
+  }
+  return errors;
+}
+
+export function toNewMachine(form: MachineForm): NewMachine {
+  return described(form);
+}
+
+/** What changes a machine's file so that it says what the form says; what the form does not show stays. */
+export function toChanges(form: MachineForm): MachineChanges {
+  return described(form);
+}

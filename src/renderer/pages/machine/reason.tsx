@@ -1,0 +1,104 @@
+// What stands over the screen when the guest does not run: why, and what to do about it.
+import { CircleSlash, MonitorOff, Pause, Play, TriangleAlert, Unplug } from 'lucide-react';
+import type { ReactNode } from 'react';
+import type { LibraryEntry } from '../../../shared/protocol/front.ts';
+import type { MachineState } from '../../../shared/protocol/machine.ts';
+import { Button } from '../../components/button.tsx';
+import { problemTitle } from '../../components/notice.tsx';
+import { Waiting } from '../../components/waiting.tsx';
+import { go } from '../../state/route.ts';
+import { resumeMachine, startMachine, useJobs } from '../../state/machines.ts';
+import { failureWords, nameOf, outcomeWords } from '../../state/words.ts';
+import styles from './screen.module.css';
+
+interface MessageProps {
+  icon?: ReactNode;
+  title: string;
+  children?: ReactNode;
+  buttons?: ReactNode;
+  alert?: boolean;
+}
+
+function Message({ icon, title, children, buttons, alert = false }: MessageProps) {
+  return (
+    <div className={styles.message} role={alert ? 'alert' : 'status'}>
+      {icon}
+      <h2>{title}</h2>
+      {children}
+      {buttons !== undefined && <div className={styles.buttons}>{buttons}</div>}
+    </div>
+  );
+}
+
+export interface ReasonProps {
+  entry: LibraryEntry;
+  state: LibraryEntry['state'];
+  machine: MachineState | null;
+  link: 'connecting' | 'online' | 'lost';
+  offline: boolean;
+}
+
+/** Whether anything stands over the screen, and what. */
+export function useReason({ entry, state, machine, link, offline }: ReasonProps): ReactNode | undefined {
+  const job = useJobs((jobs) => jobs.starting[entry.id]);
+  const { id } = entry;
+  const name = nameOf(entry);
+  const start = (words: string, kind: 'primary' | 'ordinary' = 'primary'): ReactNode => (
+    <Button kind={kind} isDisabled={offline} onPress={() => void startMachine(id, name)}>{words}</Button>
+  );
+  const log = <Button onPress={() => go({ page: 'machine', id, tab: 'log' })}>Show the log</Button>;
+
+  if (job !== undefined || (state === 'starting' && link !== 'online')) {
+    const progress = job?.progress;
+    const share = progress?.total === undefined || progress.total === 0 ? null : Math.min(1, progress.done / progress.total);
+    return (
+      <Message title={`Starting ${name}`} buttons={job === undefined ? undefined : <Button onPress={job.cancel}>Cancel the start</Button>}>
+        <p>{progress?.text ?? ' '}</p>
+        {share === null ? <Waiting words="" /> : <progress className={styles.progress} value={share} aria-label="Progress of the start" />}
+      </Message>
+    );
+  }
+  if (state === 'failed') {
+    const problem = entry.problem ?? entry.lastOutcome?.problem;
+    return (
+      <Message alert icon={<TriangleAlert size={28} strokeWidth={1.75} aria-hidden />} title={problem === undefined ? `${name} has failed` : problemTitle(problem)} buttons={<>{log}{start('Start again')}</>}>
+        <p>{failureWords(entry)}</p>
+        {problem !== undefined && problem.remedy !== '' && <p>{problem.remedy}</p>}
+      </Message>
+    );
+  }
+  if (state === 'off') {
+    const outcome = entry.lastOutcome;
+    return (
+      <Message icon={<CircleSlash size={28} strokeWidth={1.75} aria-hidden />} title={`${name} is off`} buttons={start('Start')}>
+        {outcome !== undefined && <p>{outcomeWords(outcome)}</p>}
+      </Message>
+    );
+  }
+  if (offline || link === 'lost') {
+    return (
+      <Message icon={<Unplug size={28} strokeWidth={1.75} aria-hidden />} title="Connection lost">
+        <p>{offline ? 'Vitrine’s own server does not answer. The machine goes on running; this window tries again by itself.' : 'The machine does not answer. This window tries again by itself.'}</p>
+      </Message>
+    );
+  }
+  if (state === 'paused') {
+    return (
+      <Message icon={<Pause size={28} strokeWidth={1.75} aria-hidden />} title={`${name} is paused`} buttons={<Button kind="primary" onPress={() => void resumeMachine(id, name)}><Play size={16} aria-hidden />Resume</Button>}>
+        <p>The guest’s time stands still. It goes on where it was.</p>
+      </Message>
+    );
+  }
+  if (machine?.display === 'none' || entry.config?.display.kind === 'none') {
+    return (
+      <Message icon={<MonitorOff size={28} strokeWidth={1.75} aria-hidden />} title="This machine has no screen" buttons={<Button onPress={() => go({ page: 'machine', id, tab: 'console' })}>Open the console</Button>}>
+        <p>Its settings say so. What it writes to its serial port is in the console.</p>
+      </Message>
+    );
+  }
+  if (link === 'connecting') return <Waiting words="Connecting to the machine" />;
+  if (machine !== null && machine.screen === undefined && state === 'running') {
+    return <Message title="Nothing on the screen yet"><p>The guest has not set a picture.</p></Message>;
+  }
+  return undefined;
+}
