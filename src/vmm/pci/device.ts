@@ -94,8 +94,8 @@ export interface IoEvents {
 }
 
 /**
- * Keeps guest code from running while one of its mappings is replaced. Called with the topology lock and some device mutexes held: a vCPU
- * outside KVM_RUN (above all one that waits for a mutex of the bus) counts as parked, and looks again before it enters.
+ * Keeps guest code from running while one of its mappings is replaced. Called with the topology lock and device mutexes held, so a vCPU
+ * outside KVM_RUN (it may wait for one of those mutexes) counts as parked, and looks again before it enters.
  */
 export interface Parking {
   /** Returns once no other vCPU runs guest code. */

@@ -108,4 +108,9 @@ export class IntxRouter {
     }
     this.#mutex.unlock();
   }
+
+  /** No PIRQ is routed to an ISA interrupt, as after power-on. */
+  reset(): void {
+    for (let pirq = 0; pirq < PIRQS; pirq++) this.route(pirq, 0);
+  }
 }
