@@ -45,7 +45,7 @@ export class Ring {
 
   /** The oldest value, left where it is; -1 when the ring is empty. */
   peek(): number {
-    return this.#ends[USED] === 0 ? -1 : this.#cells[this.#ends[HEAD]]!;
+    return this.#ends[USED] === 0 ? -1 : this.#cells[this.#ends[HEAD]];
   }
 
   /** Changes the oldest value, which must be there. */
