@@ -4,7 +4,6 @@ import { test } from 'node:test';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { allocateWindow } from '../memory/window.ts';
 import { CODE, flatMode, tinyMachine, type TinyMachine } from '../testing/tiny-machine.ts';
-import { PARKED } from './vcpu-state.ts';
 
 const OUT_LOOP = [0xe6, 0x80, 0xeb, 0xfc]; // out 0x80, al; jmp back
 const SPIN = [0xeb, 0xfe];
@@ -61,7 +60,6 @@ test('a pause stops every vCPU, spinning or exiting, 500 times, and none is lost
     await until(() => machine.counts[0]! > 0);
     for (let round = 0; round < 500; round++) {
       machine.states.pause();
-      for (let id = 0; id < 3; id++) assert.equal(machine.states.get(id), PARKED);
       const seen = machine.counts[0]!;
       if (round % 50 === 0) await sleep(2);
       assert.equal(machine.counts[0], seen, 'no access while paused');

@@ -8,8 +8,8 @@ import { PoisonedError } from '../sync/mutex.ts';
 /** Words of one vCPU. */
 const THREAD = 0;
 const STATE = 1;
-const IMMEDIATE = 2; // a request is pending
-const EXITS = 3;
+const EXITS = 2;
+const ACKNOWLEDGED = 3; // the number of the last pause that this vCPU stood still for
 const WORDS = 16; // a cache line
 
 export const OFFLINE = 0;
@@ -22,7 +22,7 @@ const LOOK_AGAIN_MS = 2;
 export class VcpuStates {
   readonly count: number;
   readonly #words: Int32Array;
-  /** Word 0: commit, word 1: pause, word 2: stop for ever. */
+  /** Word 0: a commit wants them parked; 1: the number of the pause that does, or 0; 2: stop for ever; 3: pauses so far. */
   readonly #wanted: Int32Array;
   readonly #poison: Int32Array;
   /** immediate_exit bytes of every vCPU's kvm_run. */
@@ -71,42 +71,49 @@ export class VcpuStates {
   /** After EINTR: clears the request, then stands still while anybody wants it. @returns false when the thread must end. */
   obey(id: number): boolean {
     Atomics.store(this.#immediateExit[id]!, 0, 0);
-    Atomics.store(this.#words, id * WORDS + IMMEDIATE, 0);
-    while (Atomics.load(this.#wanted, 2) === 0) {
+    for (;;) {
+      if (Atomics.load(this.#wanted, 2) !== 0 || Atomics.load(this.#poison, 0) !== 0) return false;
       const commit = Atomics.load(this.#wanted, 0);
       const pause = Atomics.load(this.#wanted, 1);
       if (commit === 0 && pause === 0) return true;
       this.set(id, PARKED);
-      const word = commit !== 0 ? 0 : 1;
-      Atomics.wait(this.#wanted, word, word === 0 ? commit : pause, 1000);
-      if (Atomics.load(this.#poison, 0) !== 0) return false;
+      if (pause !== 0) this.#acknowledge(id, pause);
+      Atomics.wait(this.#wanted, pause !== 0 ? 1 : 0, pause !== 0 ? pause : commit, 1000);
       this.set(id, HANDLING);
     }
-    return false;
   }
 
   /** For a vCPU that cannot go on by itself (triple fault): parked until a pause has come and gone. @returns as obey. */
   standStill(id: number): boolean {
     this.set(id, PARKED);
-    while (Atomics.load(this.#wanted, 1) === 0 && Atomics.load(this.#wanted, 2) === 0 && Atomics.load(this.#poison, 0) === 0) Atomics.wait(this.#wanted, 1, 0, LOOK_AGAIN_MS);
+    while (Atomics.load(this.#wanted, 1) === 0) {
+      if (Atomics.load(this.#wanted, 2) !== 0 || Atomics.load(this.#poison, 0) !== 0) return false;
+      Atomics.wait(this.#wanted, 1, 0, 1000);
+    }
     return this.obey(id);
+  }
+
+  /** pause() waits for this, so no pause is ever missed, however short. */
+  #acknowledge(id: number, pause: number): void {
+    Atomics.store(this.#words, id * WORDS + ACKNOWLEDGED, pause);
+    Atomics.notify(this.#words, id * WORDS + ACKNOWLEDGED);
   }
 
   // What others do to it.
 
   kick(id: number): void {
-    Atomics.store(this.#words, id * WORDS + IMMEDIATE, 1);
     Atomics.store(this.#immediateExit[id]!, 0, 1);
     if (this.get(id) === IN_GUEST) this.#signal(Atomics.load(this.#words, id * WORDS + THREAD));
   }
 
-  #waitFor(id: number, still: (state: number) => boolean): void {
+  /** Kicks a vCPU until `done`, looking whenever its word changes. */
+  #until(id: number, word: number, done: (value: number) => boolean): void {
     for (;;) {
-      const state = this.get(id);
-      if (still(state)) return;
+      const value = Atomics.load(this.#words, id * WORDS + word);
+      if (done(value) || this.get(id) === OFFLINE) return;
       if (Atomics.load(this.#poison, 0) !== 0) throw new PoisonedError(`vCPU ${id}`);
       this.kick(id);
-      Atomics.wait(this.#words, id * WORDS + STATE, state, LOOK_AGAIN_MS);
+      Atomics.wait(this.#words, id * WORDS + word, value, LOOK_AGAIN_MS);
     }
   }
 
@@ -114,7 +121,7 @@ export class VcpuStates {
   parkForCommit(self: number): void {
     Atomics.store(this.#wanted, 0, 1);
     for (let id = 0; id < this.count; id++) if (id !== self) this.kick(id);
-    for (let id = 0; id < this.count; id++) if (id !== self) this.#waitFor(id, (state) => state !== IN_GUEST);
+    for (let id = 0; id < this.count; id++) if (id !== self) this.#until(id, STATE, (state) => state !== IN_GUEST);
   }
 
   releaseCommit(): void {
@@ -124,10 +131,16 @@ export class VcpuStates {
 
   /** Stops every vCPU with its last exit completed. Control thread only. */
   pause(): void {
-    Atomics.store(this.#wanted, 1, 1);
+    const pause = (Atomics.add(this.#wanted, 3, 1) + 1) & 0x7fffffff || 1;
+    Atomics.store(this.#wanted, 1, pause);
     Atomics.notify(this.#wanted, 1);
     for (let id = 0; id < this.count; id++) this.kick(id);
-    for (let id = 0; id < this.count; id++) this.#waitFor(id, (state) => state === PARKED || state === OFFLINE);
+    for (let id = 0; id < this.count; id++) this.#until(id, ACKNOWLEDGED, (acknowledged) => acknowledged === pause);
+  }
+
+  /** As `pause` before any vCPU's thread runs: each stands still as it comes. */
+  holdBeforeStart(): void {
+    Atomics.store(this.#wanted, 1, Atomics.add(this.#wanted, 3, 1) + 1);
   }
 
   resume(): void {

@@ -58,7 +58,7 @@ export async function tinyMachine(code: readonly number[], cpus = 1): Promise<Ti
     if (vcpu.id > 0) vcpu.setMpState(0);
   }
   const machine: TinyMachine = { vm, vcpus, states, arena, ram, counts, stops: [], onStop: null, start: () => states.resume(), end };
-  states.pause(); // every thread waits in obey until start
+  states.holdBeforeStart();
   const workers = vcpus.map((vcpu) => {
     const data: TinyWorkerData = { arena: arena.describe(), id: vcpu.id, fd: vcpu.fd, runs: runs.map((run) => run.buffer) };
     const worker = new Worker(new URL('./tiny-vcpu-worker.ts', import.meta.url), { workerData: data });
