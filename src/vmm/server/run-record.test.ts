@@ -22,7 +22,7 @@ test('one run at a time; an outcome is left; a run without one was killed', asyn
   const run = await beginRun(folder, '/run/x.sock');
   assert.equal(isHeld(folder), true);
   assert.equal(readRunInfo(folder)?.socket, '/run/x.sock');
-  await assert.rejects(beginRun(folder, '/run/y.sock', 30), (e) => e instanceof VitrineError && e.problem.code === 'already-running');
+  await assert.rejects(beginRun(folder, '/run/y.sock', { patience: 30 }), (e) => e instanceof VitrineError && e.problem.code === 'already-running');
   run.writeOutcome({ endedAt: 5, how: 'powered-off' });
   run.release();
   assert.equal(isHeld(folder), false);
@@ -46,6 +46,17 @@ test('a killed process lets go of its lock', async (t) => {
   await new Promise((resolve) => child.once('exit', resolve));
   assert.equal(isHeld(folder), false);
   assert.equal(lastOutcome(folder)?.how, 'killed');
+});
+
+test('a start that was asked for before another process began the run does not run it again', async (t) => {
+  const folder = scratch(t);
+  (await beginRun(folder, '/run/x.sock')).release();
+  const path = join(folder, LOCK_FILE);
+  const info = JSON.parse(readFileSync(path, 'utf8')) as { startedAt: number };
+  writeFileSync(path, JSON.stringify({ ...info, pid: 1 }));
+  await assert.rejects(beginRun(folder, '/run/y.sock', { askedAt: info.startedAt - 1 }), (e) => e instanceof VitrineError && e.problem.code === 'already-running');
+  assert.equal(isHeld(folder), false);
+  (await beginRun(folder, '/run/y.sock', { askedAt: info.startedAt + 1 })).release();
 });
 
 test('a lock on a folder that was removed is not had', async (t) => {

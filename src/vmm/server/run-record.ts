@@ -9,7 +9,8 @@ import { VitrineError } from '../../shared/errors.ts';
 import type { Outcome } from '../../shared/protocol/machine.ts';
 import { outcomeSchema } from '../../shared/protocol/machine.ts';
 import { writeFileAtomic } from './atomic-file.ts';
-import { isLocked, lockWithin } from './lock.ts';
+import type { Lock } from './lock.ts';
+import { isLocked, tryLock } from './lock.ts';
 
 export const LOCK_FILE = 'machine.lock';
 export const OUTCOME_FILE = 'outcome.json';
@@ -47,23 +48,52 @@ export interface Run {
   release(): void;
 }
 
+export interface BeginOptions {
+  /** Milliseconds to wait for the lock. */
+  patience?: number;
+  /**
+   * When the start was asked for, milliseconds since 1970; the process's own beginning if not given. A run that another process began
+   * later is the one that was asked for, also if it is over: several starts at once make one run, never one after the other.
+   */
+  askedAt?: number;
+}
+
 /**
  * Begins a run: takes the lock of the machine in `folder`, notes who runs it, and takes the outcome of the last run away.
  * Throws a VitrineError with code "already-running" when another process has it; the caller then exits with EXIT_ALREADY_RUNNING.
  */
-export async function beginRun(folder: string, socket: string, patience = LOCK_PATIENCE): Promise<Run> {
-  const lock = await lockWithin(join(folder, LOCK_FILE), patience);
-  if (lock === null) {
-    throw new VitrineError({ attempted: 'start the machine', on: folder, why: 'it runs already.', remedy: '', code: 'already-running' });
+export async function beginRun(folder: string, socket: string, options: BeginOptions = {}): Promise<Run> {
+  const { patience = LOCK_PATIENCE, askedAt = Date.now() - process.uptime() * 1000 } = options;
+  const deadline = Date.now() + patience;
+  const begunByAnother = () => {
+    const info = readRunInfo(folder);
+    return info !== null && info.pid !== process.pid && info.startedAt >= askedAt;
+  };
+  let lock: Lock | null = null;
+  while (lock === null) {
+    if (begunByAnother()) throw alreadyRunning(folder);
+    lock = tryLock(join(folder, LOCK_FILE));
+    if (lock !== null) break;
+    if (Date.now() >= deadline) throw alreadyRunning(folder);
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
+  if (begunByAnother()) {
+    lock.release();
+    throw alreadyRunning(folder);
+  }
+  const held = lock;
   const info: RunInfo = { pid: process.pid, socket, startedAt: Date.now(), boot: bootId() };
-  ftruncateSync(lock.fd, 0);
-  writeSync(lock.fd, JSON.stringify(info));
+  ftruncateSync(held.fd, 0);
+  writeSync(held.fd, JSON.stringify(info));
   rmSync(join(folder, OUTCOME_FILE), { force: true });
   return {
     writeOutcome: (outcome) => writeFileAtomic(join(folder, OUTCOME_FILE), `${JSON.stringify(outcome, null, 2)}\n`),
-    release: () => lock.release(),
+    release: () => held.release(),
   };
+}
+
+function alreadyRunning(folder: string): VitrineError {
+  return new VitrineError({ attempted: 'start the machine', on: folder, why: 'it runs already.', remedy: '', code: 'already-running' });
 }
 
 function readJson<S extends v.GenericSchema>(path: string, schema: S): v.InferOutput<S> | null {
