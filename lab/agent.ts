@@ -104,6 +104,8 @@ function runCommand(request: RunRequest, socket: net.Socket, rest: Buffer): void
     socket.end(frame(FRAME.EXIT, Buffer.from(JSON.stringify({ code: NOT_FOUND, signal: null } satisfies ExitFrame))));
     return;
   }
+  // forget what was cached of the host's files; what is in use stays
+  if (request.fresh) fs.writeFileSync('/proc/sys/vm/drop_caches', '2');
   const group = `${CGROUPS}/vitrine-${++commandNumber}`;
   fs.mkdirSync(group);
   commands.add(group);
@@ -212,6 +214,10 @@ function parseRequest(line: string): Request | undefined {
 }
 
 function serve(socket: net.Socket, request: Request, rest: Buffer): void {
+  if (stopping) {
+    socket.destroy();
+    return;
+  }
   if (request.op === 'ping') {
     reply(socket, { ok: true });
     socket.end();

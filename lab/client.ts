@@ -20,6 +20,8 @@ export interface CommandOptions {
   /** Folder in the lab; default the caller's own. */
   cwd?: string;
   env?: Record<string, string>;
+  /** Let the command see what has changed on the host since the lab's start, also where the lab caches; default false. */
+  fresh?: boolean;
 }
 
 export interface CommandResult {
@@ -96,7 +98,7 @@ export function request(endpoint: LabEndpoint, message: Request, attempted: stri
 /** Starts a command in the lab. */
 export async function startCommand(endpoint: LabEndpoint, argv: readonly string[], options: CommandOptions = {}): Promise<LabCommand> {
   const name = argv[0] ?? '';
-  const message: Request = { op: 'run', argv: [...argv], cwd: options.cwd ?? process.cwd(), env: options.env ?? {}, user: options.user ?? 'user' };
+  const message: Request = { op: 'run', argv: [...argv], cwd: options.cwd ?? process.cwd(), env: options.env ?? {}, user: options.user ?? 'user', fresh: options.fresh ?? false };
   const { socket, rest } = await request(endpoint, message, 'run a command in the lab', name);
   const stdout = new PassThrough();
   const stderr = new PassThrough();

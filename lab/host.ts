@@ -93,6 +93,11 @@ export class LabHost {
     return () => connectInLab(this.endpoint, unixSocketInLab);
   }
 
+  /** Lets go of the lab without waiting: it powers off by itself when nobody else has a connection to it. */
+  release(): void {
+    this.hold.destroy();
+  }
+
   /** Lets go of the lab: a lab of this process's own is powered off, a shared one only when nobody else needs it. */
   async stop(): Promise<void> {
     this.hold.destroy();
@@ -118,7 +123,7 @@ function refuse(why: string, remedy = '', code = 'lab-options'): VitrineError {
 }
 
 /** Paths that the lab covers with file systems of its own: what lies there is seen inside only through a share. */
-const COVERED = ['/tmp', '/run', '/dev/shm', '/var/run'];
+const COVERED = ['/run', '/var/run', '/dev', '/proc', '/sys'];
 
 /** True if the lab sees this path of the host through its root. */
 export function seenThroughRoot(file: string): boolean {
@@ -166,9 +171,8 @@ export async function startLab(options: LabOptions = {}): Promise<LabHost> {
     const bootTimeout = options.bootTimeout ?? BOOT_MILLISECONDS;
     writeInitConfig(config, {
       agent: { token, port: AGENT_PORT, uid, gid, user, home, idleMilliseconds: options.idle ?? IDLE_MILLISECONDS, firstMilliseconds: bootTimeout },
-      node: node.path, nodeEnv: node.env ?? {}, iommu, devices, shares
+      program: agentProgram(), node: node.path, nodeEnv: node.env ?? {}, iommu, devices, shares
     });
-    for (const [file, source] of Object.entries(agentProgram())) fs.writeFileSync(path.join(config, file), source, { mode: 0o600 });
     const argv = qemuArguments({ kernel: { ...kernel, initramfs: kernel.initramfs }, cache: paths.cache, folder, iommu, devices, smp, memory, cpu: options.cpu ?? LAB_CPU, shares });
     return await boot({ qemu, argv, folder, token, bootTimeout, onConsole: options.onConsole });
   } finally {
@@ -177,7 +181,7 @@ export async function startLab(options: LabOptions = {}): Promise<LabHost> {
 }
 
 /** This process's own Node: plain, or Electron as Node. */
-function ownNode(): { path: string; env: Record<string, string> } {
+export function ownNode(): { path: string; env: Record<string, string> } {
   return { path: fs.realpathSync(process.execPath), env: process.versions['electron'] === undefined ? {} : { ELECTRON_RUN_AS_NODE: '1' } };
 }
 

@@ -33,6 +33,8 @@ export interface RunRequest {
   /** Added to the agent's base environment (PATH, HOME, USER, XDG_RUNTIME_DIR, LANG). */
   env: Record<string, string>;
   user: LabUser;
+  /** First forget what the lab has cached of the host's files: for a lab that lives long. */
+  fresh: boolean;
 }
 
 export type Request =

@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { LabKernel } from '../scripts/setup/lab.mjs';
+import type { AgentProgram } from './agent-program.ts';
 import { AGENT_PORT } from './protocol.ts';
 import type { AgentConfig } from './protocol.ts';
 import type { LabDevice, LabIommu, LabShare } from './options.ts';
@@ -98,6 +99,7 @@ export function qemuArguments(plan: QemuPlan): string[] {
 
 export interface InitConfig {
   agent: AgentConfig;
+  program: AgentProgram;
   node: string;
   nodeEnv: Record<string, string>;
   iommu: LabIommu;
@@ -105,12 +107,12 @@ export interface InitConfig {
   shares: Required<LabShare>[];
 }
 
-/** Writes the folder that init mounts as `config`; the agent's program is put there by the caller. */
+/** Writes the folder that init mounts as `config`. */
 export function writeInitConfig(folder: string, config: InitConfig): void {
   const variables = {
     ...config.nodeEnv,
     LAB_NODE: config.node,
-    LAB_AGENT: '/run/lab/agent.mjs',
+    LAB_AGENT: config.program.entry,
     LAB_UID: String(config.agent.uid),
     LAB_GID: String(config.agent.gid),
     LAB_USER: config.agent.user,
@@ -125,6 +127,7 @@ export function writeInitConfig(folder: string, config: InitConfig): void {
   fs.mkdirSync(folder, { recursive: true });
   fs.writeFileSync(path.join(folder, 'env'), env.join(''), { mode: 0o600 });
   fs.writeFileSync(path.join(folder, 'shares'), shares.join(''), { mode: 0o600 });
+  for (const [file, source] of Object.entries(config.program.files)) fs.writeFileSync(path.join(folder, file), source, { mode: 0o600 });
   fs.writeFileSync(path.join(folder, 'agent.json'), JSON.stringify(config.agent), { mode: 0o600 });
 }
 

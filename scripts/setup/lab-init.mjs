@@ -18,21 +18,24 @@ export PATH=/bin
 /bin/busybox mount -t devtmpfs dev /dev
 /bin/busybox --install -s /bin
 fail() { echo "VITRINE-LAB FAILED $*"; poweroff -f; }
-echo T start $(cut -d" " -f1 /proc/uptime)
-for m in $(cat /modules/order); do insmod /modules/$m || fail "loading the module $m"; done
+
+load() { for m in $(cat /modules/$1); do insmod /modules/$m || fail "loading the module $m"; done; }
+load kvm.order & KVM=$!
+load root.order
 
 P=trans=virtio,version=9p2000.L,msize=512000
 mount -t 9p -o $P,cache=loose,ro config /config || fail "mounting the configuration"
-echo T init $(cut -d" " -f1 /proc/uptime)
+
 . /config/env
 mount -t 9p -o $P,cache=loose,ro host /host || fail "mounting the host's root"
+# Node is the next big thing that is read: page it in meanwhile
+cat "/host$LAB_NODE" >/dev/null 2>&1 &
 mount -t tmpfs -o size=50% tmpfs /ov
 mkdir /ov/up /ov/work
 mount -t overlay -o volatile,lowerdir=/host,upperdir=/ov/up,workdir=/ov/work overlay /newroot || fail "mounting the overlay"
 cd /newroot
 
 mkdir -p tmp run dev proc sys root "lib/modules/$(uname -r)"
-mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir -p run/lab run/lock run/user
 cp /bin/busybox /stage2 run/lab/
@@ -50,7 +53,6 @@ ln -sf /proc/self/fd /dev/fd; ln -sf fd/0 /dev/stdin; ln -sf fd/1 /dev/stdout; l
 
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 
-echo T mounts $(cut -d" " -f1 /proc/uptime)
 hostname lab
 rm -f etc/resolv.conf
 echo nameserver 10.0.2.3 > etc/resolv.conf
@@ -58,8 +60,9 @@ grep -q '^kvm:' etc/group || echo 'kvm:x:980:' >> etc/group
 grep -q "^[^:]*:[^:]*:$LAB_UID:" etc/passwd || echo "$LAB_USER:x:$LAB_UID:$LAB_GID:lab:$LAB_HOME:/bin/sh" >> etc/passwd
 grep -q "^[^:]*:[^:]*:$LAB_GID:" etc/group || echo "$LAB_USER:x:$LAB_GID:" >> etc/group
 [ -d ".$LAB_HOME" ] || { mkdir -p ".$LAB_HOME"; chown "$LAB_UID:$LAB_GID" ".$LAB_HOME"; }
-mkdir -m 700 "run/user/$LAB_UID"
-chown "$LAB_UID:$LAB_GID" "run/user/$LAB_UID"
+mkdir -m 700 "run/user/$LAB_UID" "run/user/$LAB_UID/vitrine"
+chown -R "$LAB_UID:$LAB_GID" "run/user/$LAB_UID"
+wait $KVM
 chgrp "$(sed -n 's/^kvm:[^:]*:\\([0-9]*\\).*/\\1/p' etc/group | head -n1)" /dev/kvm && chmod 660 /dev/kvm
 
 ip link set lo up
@@ -78,7 +81,6 @@ while IFS="$(printf '\\t')" read -r tag mode cache path; do
   mount -t 9p -o "$P,cache=$cache,$mode" "$tag" ".$path" || fail "mounting the share $path"
 done < run/lab/shares
 
-echo T switch $(cut -d" " -f1 /proc/uptime)
 mount --move /dev dev; mount --move /proc proc; mount --move /sys sys
 exec switch_root /newroot /run/lab/busybox sh /run/lab/stage2
 `
@@ -91,7 +93,7 @@ cd /
 M=/sbin/modprobe
 for m in $LAB_MODPROBE; do $M $m; done
 [ -z "$LAB_COLDPLUG" ] || $M -aqb $(cat /sys/bus/pci/devices/0000:00:0[5-9a].0/modalias)
-"$LAB_NODE" --jitless "$LAB_AGENT" /run/lab/agent.json &
+"$LAB_NODE" "$LAB_AGENT" /run/lab/agent.json &
 wait $!
 /run/lab/busybox sync
 /run/lab/busybox umount -a -r -t 9p 2>/dev/null

@@ -17,6 +17,7 @@ import { createHash } from 'node:crypto'
 import fs from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { INIT_SCRIPT, STAGE2_SCRIPT } from './lab-init.mjs'
 
 /** Debian packages, and a program of each by which it is recognised. */
@@ -37,8 +38,11 @@ const OTHER_DISTRIBUTIONS = [
   ['zypper', 'zypper install qemu-x86 busybox-static kmod pciutils cpio xz zstd']
 ]
 
-/** Modules that the initramfs carries: the way to the root, to the network and to /dev/kvm. All others come from the root later. */
-const INITRAMFS_MODULES = ['virtio_pci', 'virtio_net', '9pnet_virtio', '9p', 'overlay', 'kvm', 'kvm_amd']
+/** Modules that the initramfs carries, in two lists that are loaded side by side; all others come from the root later. */
+const INITRAMFS_MODULES = {
+  root: ['virtio_pci', 'virtio_net', '9pnet_virtio', '9p', 'overlay'],
+  kvm: ['kvm', 'kvm_amd']
+}
 
 /** Kernel flavours by the name the lab uses for them: how the package is called, and the pattern of the host's own that can stand in. */
 const FLAVOURS = {
@@ -294,24 +298,11 @@ async function prepareInitramfs({ release, log, cache }) {
     fs.writeFileSync(path.join(root, 'init'), INIT_SCRIPT, { mode: 0o755 })
     fs.writeFileSync(path.join(root, 'stage2'), STAGE2_SCRIPT, { mode: 0o755 })
     fs.chmodSync(path.join(root, 'bin', 'busybox'), 0o755)
-    const order = []
-    for (const module of INITRAMFS_MODULES) {
-      // --show-depends prints one `insmod FILE` a line, dependencies first, and `builtin NAME` for what is in the kernel
-      const { stdout } = await run(findProgram('modprobe'), ['-C', '/dev/null', '-d', kernel, '-S', release, '--show-depends', module], { mayFail: true })
-      for (const line of stdout.toString().split('\n')) {
-        const match = /^insmod (\S+)/.exec(line)
-        if (match !== null && !order.includes(match[1])) order.push(match[1])
-      }
+    for (const [list, modules] of Object.entries(INITRAMFS_MODULES)) {
+      const files = await moduleFiles(kernel, release, modules)
+      for (const file of files) fs.writeFileSync(path.join(root, 'modules', moduleName(file)), await unpackModule(file))
+      fs.writeFileSync(path.join(root, 'modules', `${list}.order`), files.map((file) => moduleName(file) + '\n').join(''))
     }
-    const list = []
-    for (const file of order) {
-      const name = path.basename(file).replace(/\.ko(\..*)?$/, '.ko')
-      const tool = { '.xz': 'xz', '.zst': 'zstd', '.gz': 'gzip' }[path.extname(file)]
-      const content = tool === undefined ? fs.readFileSync(file) : (await run(findProgram(tool), ['-dcq', file], { attempt: `unpacking ${file}` })).stdout
-      fs.writeFileSync(path.join(root, 'modules', name), content)
-      list.push(name)
-    }
-    fs.writeFileSync(path.join(root, 'modules', 'order'), list.join('\n') + '\n')
     const names = fs.readdirSync(root, { recursive: true }).map(String).sort()
     const cpio = await run(findProgram('cpio'), ['-o', '-H', 'newc', '--quiet', '-R', '0:0'], { cwd: root, input: names.join('\n') + '\n', attempt: "packing the lab's initramfs" })
     const file = path.join(work, 'initramfs.cpio')
@@ -320,6 +311,29 @@ async function prepareInitramfs({ release, log, cache }) {
   } finally {
     fs.rmSync(work, { recursive: true, force: true })
   }
+}
+
+/** The files of these modules and of what they need, in the order of loading. What is built into the kernel has none. */
+async function moduleFiles(kernel, release, modules) {
+  const files = new Set()
+  for (const module of modules) {
+    // --show-depends prints one `insmod FILE` a line, dependencies first, and `builtin NAME` for what is in the kernel
+    const { stdout } = await run(findProgram('modprobe'), ['-C', '/dev/null', '-d', kernel, '-S', release, '--show-depends', module], { mayFail: true })
+    for (const match of stdout.toString().matchAll(/^insmod (\S+)/gm)) files.add(match[1])
+  }
+  return [...files]
+}
+
+const MODULE_UNPACKERS = { '.xz': 'xz', '.zst': 'zstd', '.gz': 'gzip' }
+
+function moduleName(file) {
+  return path.basename(file).replace(/\.ko(\..*)?$/, '.ko')
+}
+
+async function unpackModule(file) {
+  const tool = MODULE_UNPACKERS[path.extname(file)]
+  if (tool === undefined) return fs.readFileSync(file)
+  return (await run(findProgram(tool), ['-dcq', file], { attempt: `unpacking ${file}` })).stdout
 }
 
 function kernelPaths(cache, release, folder = path.join(cache, 'kernels', release)) {
@@ -333,7 +347,7 @@ function kernelPaths(cache, release, folder = path.join(cache, 'kernels', releas
 }
 
 function initramfsPath(cache, release) {
-  const hash = createHash('sha256').update(INIT_SCRIPT).update(STAGE2_SCRIPT).update(INITRAMFS_MODULES.join()).digest('hex')
+  const hash = createHash('sha256').update(INIT_SCRIPT).update(STAGE2_SCRIPT).update(JSON.stringify(INITRAMFS_MODULES)).digest('hex')
   return path.join(cache, 'initramfs', `${release}-${hash.slice(0, 12)}.cpio`)
 }
 
@@ -392,8 +406,13 @@ function run(file, args, { input, cwd, env, attempt, mayFail = false } = {}) {
   })
 }
 
-// `node scripts/setup/lab.mjs` prepares the lab alone
-if (process.argv[1] !== undefined && fs.existsSync(process.argv[1]) && fs.realpathSync(process.argv[1]) === fs.realpathSync(new URL(import.meta.url).pathname)) {
-  const paths = await prepareLab({ log: (line) => console.error(line) })
-  console.log(JSON.stringify(paths, null, 2))
+// `node scripts/setup/lab.mjs` prepares the lab alone, and prints where everything lies
+if (path.basename(process.argv[1] ?? '') === 'lab.mjs' && fs.realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
+  prepareLab({ log: (line) => console.error(line) }).then(
+    (paths) => console.log(JSON.stringify(paths, null, 2)),
+    (error) => {
+      console.error(error.message)
+      process.exitCode = 1
+    }
+  )
 }
