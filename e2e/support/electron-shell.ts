@@ -1,4 +1,4 @@
-// Vitrine in Electron, by Playwright's own launcher. The sandbox is on: nothing here passes --no-sandbox.
+// Vitrine in Electron, by Playwright's own launcher, with the sandbox that Playwright would switch off.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { _electron } from '@playwright/test';
@@ -40,7 +40,7 @@ export class ElectronShell implements Shell {
   }
 
   async start(): Promise<void> {
-    const app = await _electron.launch({ executablePath: electronBinary(), args: ['.'], cwd: root, env: this.env, timeout: 60_000 });
+    const app = await _electron.launch({ executablePath: electronBinary(), args: ['.'], chromiumSandbox: true, cwd: root, env: this.env, timeout: 60_000 });
     this.#app = app;
     const note = (chunk: Buffer) => { this.log += chunk.toString('utf8'); };
     app.process().stdout?.on('data', note);
