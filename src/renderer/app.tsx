@@ -39,7 +39,8 @@ function ThemeSwitch() {
   );
 }
 
-function Banner() {
+/** What the whole window should know. The line about the lab stays off the pages that say it themselves or need the room. */
+function Banner({ quiet }: { quiet: boolean }) {
   const offline = useFront((front) => front.status === 'offline');
   const host = useFront((front) => front.host);
   if (offline) {
@@ -51,7 +52,7 @@ function Banner() {
       </div>
     );
   }
-  if (host?.state === 'ready' && host.backend.linux === 'lab' && host.why !== '') {
+  if (!quiet && host?.state === 'ready' && host.backend.linux === 'lab' && host.why !== '') {
     return <p className={styles.lab} role="status">{host.why} <a href={hashOf({ page: 'computer' })}>About this computer</a></p>;
   }
   return null;
@@ -96,7 +97,7 @@ export function App() {
   if (route.page === 'machine') {
     return (
       <div className={styles.window}>
-        <Banner />
+        <Banner quiet />
         <main className={styles.whole}><MachinePage id={route.id} tab={route.tab} /></main>
         {over}
       </div>
@@ -110,7 +111,7 @@ export function App() {
         {route.page === 'machines' && <SearchField label="Search machines" value={search} onChange={setSearch} inputRef={searchInput} />}
         <Button kind="primary" isDisabled={offline} onPress={() => openDialog({ kind: 'new' })}>New machine</Button>
       </header>
-      <Banner />
+      <Banner quiet={route.page === 'computer'} />
       <div className={styles.body}>
         <nav className={styles.nav} aria-label="Pages">
           <a href={hashOf({ page: 'machines' })} aria-current={route.page === 'machines' ? 'page' : undefined}><Server size={16} aria-hidden />Machines{count !== null && <small>{count}</small>}</a>

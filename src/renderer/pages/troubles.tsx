@@ -15,11 +15,8 @@ export function Troubles() {
       {list.map(({ key, problem, machineId }) => (
         <div key={key} className={styles.one}>
           <ProblemNotice
-            problem={problem}
-            actions={<>
-              {machineId !== undefined && <Button onPress={() => { dismissTrouble(key); go({ page: 'machine', id: machineId, tab: 'log' }); }}>Show the log</Button>}
-              <IconButton label="Dismiss" onPress={() => dismissTrouble(key)}><X size={16} aria-hidden /></IconButton>
-            </>}
+            narrow problem={problem} onDismiss={() => dismissTrouble(key)}
+            actions={machineId === undefined ? undefined : <Button onPress={() => { dismissTrouble(key); go({ page: 'machine', id: machineId, tab: 'log' }); }}>Show the log</Button>}
           />
         </div>
       ))}

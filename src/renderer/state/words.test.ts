@@ -10,19 +10,20 @@ test('sizes and counts', () => {
   assert.equal(memoryWords(1024 * MiB), '1 GiB');
   assert.equal(memoryWords(1536 * MiB), '1.5 GiB');
   assert.equal(memoryWords(1025 * MiB), '1025 MiB');
+  assert.equal(memoryWords(1024 * 1024 * MiB), '1 TiB');
   assert.equal(cpuWords(1), '1 CPU');
   assert.equal(cpuWords(4), '4 CPUs');
   assert.equal(screenWords(1280, 800, 0.691), '1280 × 800, scaled to 69 %');
   assert.equal(screenWords(1280, 800, 1), '1280 × 800');
 });
 
-test('a damaged file is a state of its own and shows its path', () => {
+test('a damaged file is a state of its own, without a specification', () => {
   const entry: LibraryEntry = {
     id: 'x', state: 'off',
     damaged: { path: '/somewhere/machine.json', problem: { attempted: 'read the machine', on: 'x', why: 'It is not JSON.', remedy: '', code: 'damaged' } },
   };
   assert.equal(shownState(entry), 'damaged');
-  assert.equal(specWords(entry), '/somewhere/machine.json');
+  assert.equal(specWords(entry), '');
 });
 
 test('why a machine failed: its problem, else how it ended, else that it did not say', () => {

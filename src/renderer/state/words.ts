@@ -4,6 +4,7 @@ import type { Outcome } from '../../shared/protocol/machine.ts';
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
+const TiB = 2 ** 40;
 
 export const stateWords = {
   off: 'Off',
@@ -29,6 +30,7 @@ export function shownState(entry: LibraryEntry): ShownState {
 
 /** "512 MiB", "2 GiB", "1.5 GiB". */
 export function memoryWords(bytes: number): string {
+  if (bytes >= TiB && bytes % (TiB / 4) === 0) return `${bytes / TiB} TiB`;
   if (bytes >= GiB && bytes % (GiB / 4) === 0) return `${bytes / GiB} GiB`;
   return `${Math.round(bytes / MiB)} MiB`;
 }
@@ -41,9 +43,7 @@ export function cpuWords(cpus: number): string {
 /** The line under a machine's name. */
 export function specWords(entry: LibraryEntry): string {
   const { config } = entry;
-  if (config === undefined) return entry.damaged?.path ?? '';
-  const words = [cpuWords(config.cpus), memoryWords(config.memory)].join(', ');
-  return config.origin === 'builtin' ? `${words} · comes with Vitrine` : words;
+  return config === undefined ? '' : `${cpuWords(config.cpus)}, ${memoryWords(config.memory)}`;
 }
 
 /** How a machine ended, as a sentence. */
@@ -54,7 +54,7 @@ export function outcomeWords(outcome: Outcome): string {
     case 'halted': return 'Every CPU of the guest halted for good.';
     case 'debug-exit': return `The guest ended the machine with exit code ${outcome.exitCode ?? 0}.`;
     case 'forced': return 'It was forced off.';
-    case 'killed': return 'The machine\'s process was killed.';
+    case 'killed': return 'The machine’s process was killed.';
     case 'failed': return outcome.problem === undefined ? 'It failed.' : outcome.problem.why;
   }
 }
@@ -66,9 +66,9 @@ export function failureWords(entry: LibraryEntry): string {
   return entry.lastOutcome === undefined ? 'It ended, and did not say why.' : outcomeWords(entry.lastOutcome);
 }
 
-/** "14:05:09", in the person's own way. */
+/** "14:05:09", local time. */
 export function clockWords(at: number): string {
-  return new Date(at).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  return new Date(at).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
 }
 
 /** "1280 × 800, scaled to 69 %". */

@@ -53,6 +53,7 @@ const pairs: Array<[string, string[], number]> = [
   ['on-glass-strong', ['glass', 'glass-bar'], 4.5],
   ['glass-line', ['glass', 'glass-bar'], 3],
   ['glass-accent', ['glass', 'glass-bar'], 3],
+  ['glass-accent-ink', ['glass-accent', 'glass-accent-hover'], 4.5],
 ];
 
 for (const theme of ['light', 'dark'] as const) {

@@ -57,7 +57,7 @@ export function HostPage() {
         ? <div className={styles.waiting}>{!offline && <Waiting words="Trying what KVM can do" />}</div>
         : (
           <>
-            {host.why !== '' && <Notice gravity={host.backend.linux === 'lab' ? 'care' : 'info'} title={host.backend.linux === 'lab' ? 'Linux machines run in the lab' : 'Where machines run'}><p>{host.why}</p></Notice>}
+            {host.why !== '' && <Notice gravity={host.backend.linux === 'lab' ? 'care' : 'info'} title={host.why} />}
             {host.kvm.problem !== undefined && !host.kvm.usable && <ProblemNotice problem={host.kvm.problem} alert={false} />}
             <section><h2>What it can do</h2><Facts host={host} /></section>
             <section>

@@ -65,7 +65,7 @@ export function Card({ entry, offline }: { entry: LibraryEntry; offline: boolean
       <div className={styles.foot}>
         <div className={styles.words}>
           <h2 title={name}>{name}</h2>
-          <p><StateSign state={starting && state === 'off' ? 'starting' : state} /><span title={specWords(entry)}>{specWords(entry)}</span></p>
+          <p><StateSign state={starting && state === 'off' ? 'starting' : state} /><span>{specWords(entry)}</span></p>
         </div>
         <ObviousButton entry={entry} starting={starting} offline={offline} />
         <Menu label={`More for ${name}`} trigger={<IconButton label={`More for ${name}`} isDisabled={offline || state === 'damaged'}><Ellipsis size={18} aria-hidden /></IconButton>}>

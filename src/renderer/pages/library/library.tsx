@@ -14,7 +14,11 @@ import { Card, openCard } from './card.tsx';
 import { inOrder, matching } from './order.ts';
 import styles from './library.module.css';
 
-const layoutOptions = { minItemSize: new Size(288, 246), maxItemSize: new Size(460, 460), minSpace: new Size(16, 16), maxHorizontalSpace: 16 };
+/**
+ * The layout takes `minSpace` once a column and deals it out between and around the cards: 32 are 24 with three columns, which is the
+ * page's own margin.
+ */
+const layoutOptions = { minItemSize: new Size(270, 246), maxItemSize: new Size(480, 480), minSpace: new Size(32, 24) };
 
 export interface LibraryPageProps {
   search: string;

@@ -68,7 +68,7 @@ export function MachineDialog({ entry, onClose }: MachineDialogProps) {
       lede={editing ? 'They hold from the next start.' : 'Starts a kernel directly: a Linux kernel (bzImage), or an ELF kernel for PVH or Multiboot.'}
       foot={<>
         <Button kind="plain" onPress={onClose}>Cancel</Button>
-        <Button kind="primary" type="submit" form={FORM} isDisabled={busy}>{editing ? 'Save settings' : 'Create machine'}</Button>
+        <Button kind="primary" type="submit" form={FORM} isPending={busy}>{editing ? 'Save settings' : 'Create machine'}</Button>
       </>}
     >
       <Form id={FORM} className={styles.form} onSubmit={(event) => { event.preventDefault(); void save(); }}>

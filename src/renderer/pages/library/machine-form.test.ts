@@ -1,5 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import * as v from 'valibot';
+import { newMachine } from '../../../shared/protocol/front.ts';
 import { check, emptyForm, parseMemory, toNewMachine } from './machine-form.ts';
 
 const MiB = 2 ** 20;
@@ -15,7 +17,8 @@ test('sizes as people write them', () => {
   assert.ok(Number.isNaN(parseMemory('')));
 });
 
-test('a good form has no errors and describes the machine', () => {
+test('a good form has no errors and describes a machine that the file\'s own schema takes', () => {
+  assert.ok(v.is(newMachine, toNewMachine({ ...good, memory: '1,5 GiB', cpus: ' 32 ' })));
   assert.deepEqual(check(good), {});
   assert.deepEqual(toNewMachine({ ...good, initrd: ' /boot/initrd ' }).boot, { kernel: '/boot/vmlinuz', initrd: '/boot/initrd', append: emptyForm.append });
   assert.equal('initrd' in toNewMachine(good).boot, false);
@@ -28,10 +31,10 @@ test('each field says what is wrong with it', () => {
   assert.match(check({ ...good, kernel: 'vmlinuz' }).kernel ?? '', /whole path/);
   assert.match(check({ ...good, initrd: 'initrd' }).initrd ?? '', /whole path/);
   assert.match(check({ ...good, memory: '8' }).memory ?? '', /16 MiB/);
-  assert.match(check({ ...good, memory: '0.3 MiB' }).memory ?? '', /MiB/);
+  assert.match(check({ ...good, memory: '16.5 MiB' }).memory ?? '', /whole MiB/);
   assert.match(check({ ...good, memory: '2000 TiB' }).memory ?? '', /1 TiB/);
-  assert.match(check({ ...good, memory: 'lots' }).memory ?? '', /such as/);
-  assert.match(check({ ...good, cpus: '0' }).cpus ?? '', /at least one/);
+  assert.match(check({ ...good, memory: 'lots' }).memory ?? '', /Such as/);
+  assert.match(check({ ...good, cpus: '0' }).cpus ?? '', /From 1/);
   assert.match(check({ ...good, cpus: '33' }).cpus ?? '', /32/);
   assert.match(check({ ...good, cpus: '1.5' }).cpus ?? '', /whole number/);
 });

@@ -1,8 +1,7 @@
 // What a person types to describe a machine, and what is wrong with it while they type. The limits are those of the machine's file.
-import * as v from 'valibot';
-import { newMachine } from '../../../shared/protocol/front.ts';
 import type { MachineChanges, NewMachine } from '../../../shared/protocol/front.ts';
 import type { MachineConfig } from '../../../shared/machine-config.ts';
+import { MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY } from '../../../shared/machine-config.ts';
 import { memoryWords } from '../../state/words.ts';
 
 export interface MachineForm {
@@ -54,17 +53,19 @@ const absolute = 'Write the whole path, beginning with “/”.';
 /** What is wrong, by field; empty when the machine can be made. */
 export function check(form: MachineForm): FormErrors {
   const errors: FormErrors = {};
-  const config = described(form);
-  if (Number.isNaN(config.memory)) errors.memory = 'Write a size such as 512 MiB or 2 GiB.';
-  if (Number.isNaN(config.cpus)) errors.cpus = 'Write a whole number.';
+  const { memory, cpus } = described(form);
+  const length = form.name.trim().length;
+  if (length === 0) errors.name = 'A machine needs a name.';
+  else if (length > MAX_NAME) errors.name = `At most ${MAX_NAME} characters; this name has ${length}.`;
+  if (Number.isNaN(memory)) errors.memory = 'Such as 512 MiB or 2 GiB.';
+  else if (memory < MIN_MEMORY) errors.memory = `At least ${memoryWords(MIN_MEMORY)}.`;
+  else if (memory > MAX_MEMORY) errors.memory = `At most ${memoryWords(MAX_MEMORY)}.`;
+  else if (memory % 2 ** 20 !== 0) errors.memory = 'In whole MiB.';
+  if (Number.isNaN(cpus)) errors.cpus = 'A whole number.';
+  else if (cpus < 1 || cpus > MAX_CPUS) errors.cpus = `From 1 to ${MAX_CPUS}.`;
   if (form.kernel.trim() === '') errors.kernel = 'A machine needs a kernel to start.';
   else if (!form.kernel.trim().startsWith('/')) errors.kernel = absolute;
   if (form.initrd.trim() !== '' && !form.initrd.trim().startsWith('/')) errors.initrd = absolute;
-  const checked = v.safeParse(newMachine, config);
-  for (const issue of checked.issues ?? []) {
-    const field = issue.path?.[0]?.key;
-    if (field === 'name' || field === 'memory' || field === 'cpus') errors[field] ??= issue.message;
-  }
   return errors;
 }
 

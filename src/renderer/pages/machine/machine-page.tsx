@@ -1,6 +1,6 @@
 // A machine's window: its screen, its console, its log, and what can be asked of it. The screen has all the room; in full screen the
 // bar waits at the upper edge.
-import { useCallback, useEffect, useRef, useState } from 'react';
+import { Suspense, lazy, useCallback, useEffect, useRef, useState } from 'react';
 import { Camera, ChevronLeft, Ellipsis, Expand, Keyboard, Pause, Play, Power, Shrink } from 'lucide-react';
 import { Button as AriaButton, Tab, TabList, TabPanel, Tabs } from 'react-aria-components';
 import type { Key } from 'react-aria-components';
@@ -20,7 +20,6 @@ import type { MachineTab } from '../../state/route.ts';
 import { nameOf, screenWords, shownState } from '../../state/words.ts';
 import { onCommand, typingInto } from '../commands.ts';
 import { combinationGroups } from './key-combinations.ts';
-import { Console } from './console.tsx';
 import { useFullScreen } from './full-screen.ts';
 import { LiveLog, LogText } from './log-text.tsx';
 import type { Size } from './place-screen.ts';
@@ -29,6 +28,9 @@ import { Screen } from './screen.tsx';
 import type { ScreenHandle } from './screen.tsx';
 import { saveScreenshot } from './screenshot.ts';
 import styles from './machine.module.css';
+
+/** The terminal is a third of the page's code, and many look only at the screen. */
+const Console = lazy(async () => ({ default: (await import('./console.tsx')).Console }));
 
 const tabNames: Array<{ id: MachineTab; text: string }> = [
   { id: 'screen', text: 'Screen' },
@@ -67,6 +69,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
   const told = link === 'online' && machine !== null && machine.state !== 'ended' ? machine.state : null;
   const state: LibraryEntry['state'] = known && told !== null ? told : entry.state;
   const live = isLive(state);
+  const why = useFront((front) => front.host?.why ?? '');
   const scale = usePreferences((preferences) => preferences.scale);
   const setScale = usePreferences((preferences) => preferences.setScale);
   const starting = useJobs((jobs) => jobs.starting[id] !== undefined);
@@ -128,7 +131,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
             {tabNames.map(({ id: tabId, text }) => <Tab key={tabId} id={tabId} className={styles.tab} data-text={text}>{text}</Tab>)}
           </TabList>
           <div className={styles.right}>
-            {live && <SendKeys id={id} name={name} disabled={!interactive} after={() => screen.current?.take()} />}
+            {live && <SendKeys id={id} name={name} disabled={!interactive} />}
             {live && <IconButton label="Save a screenshot" shortcut="Ctrl+Shift+S" isDisabled={link !== 'online'} onPress={keepScreenshot}><Camera size={18} aria-hidden /></IconButton>}
             <IconButton label={full.on ? 'Leave full screen' : 'Full screen'} shortcut="F11" onPress={full.toggle}>
               {full.on ? <Shrink size={18} aria-hidden /> : <Expand size={18} aria-hidden />}
@@ -136,7 +139,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
             {live && state !== 'paused' && <Button aria-label="Pause" isDisabled={state !== 'running' || offline} onPress={() => void pauseMachine(id, name)}><Pause size={16} aria-hidden /><span className={styles.wide}>Pause</span></Button>}
             {state === 'paused' && <Button aria-label="Resume" isDisabled={offline} onPress={() => void resumeMachine(id, name)}><Play size={16} aria-hidden /><span className={styles.wide}>Resume</span></Button>}
             {live && <Button aria-label="Shut down" isDisabled={state !== 'running' || offline} onPress={() => void shutDown(id, name)}><Power size={16} aria-hidden /><span className={styles.wide}>Shut down</span></Button>}
-            {!live && <Button kind="primary" isDisabled={offline || starting} onPress={() => void startMachine(id, name)}>Start</Button>}
+            {!live && tab !== 'screen' && <Button isDisabled={offline || starting} onPress={() => void startMachine(id, name)}>Start</Button>}
             <Menu label={`More for ${name}`} trigger={<IconButton label={`More for ${name}`} isDisabled={offline}><Ellipsis size={18} aria-hidden /></IconButton>}>
               {machineMenuItems({ entry: { ...entry, state }, place: 'page' })}
             </Menu>
@@ -157,13 +160,13 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
             <div className={styles.end}>
               {machine?.leds.caps === true && live && <span>Caps lock</span>}
               {machine !== null && live && machine.viewers > 1 && <span>{machine.viewers} windows look at it</span>}
-              {machine?.backend === 'lab' && live && <span>In the lab</span>}
+              {machine?.backend === 'lab' && live && <span title={why}>In the lab, so slower</span>}
               <AriaButton className={styles.scale} onPress={flipScale}>{scale === 'fit' ? 'Show 1:1' : 'Scale to fit'}</AriaButton>
             </div>
           </footer>
         </TabPanel>
         <TabPanel id="console" className={styles.panel}>
-          <Console source={source} name={name} live={live && link === 'online'} />
+          <Suspense fallback={null}><Console source={source} name={name} live={live && link === 'online'} /></Suspense>
         </TabPanel>
         <TabPanel id="log" className={`${styles.panel} ${styles.padded}`}>
           {entry.problem !== undefined && !live && <ProblemNotice problem={entry.problem} alert={false} />}
@@ -174,7 +177,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
   );
 }
 
-function SendKeys({ id, name, disabled, after }: { id: string; name: string; disabled: boolean; after: () => void }) {
+function SendKeys({ id, name, disabled }: { id: string; name: string; disabled: boolean }) {
   return (
     <Menu label="Send keys" trigger={<Button isDisabled={disabled} aria-label="Send keys"><Keyboard size={16} aria-hidden /><span className={styles.wide}>Send keys</span></Button>}>
       {combinationGroups.map(({ heading, combinations }) => (
@@ -184,9 +187,6 @@ function SendKeys({ id, name, disabled, after }: { id: string; name: string; dis
           ))}
         </MenuSection>
       ))}
-      <MenuSection heading="Keyboard">
-        <MenuItem text="Type into the guest" onAction={() => setTimeout(after, 50)} />
-      </MenuSection>
     </Menu>
   );
 }
