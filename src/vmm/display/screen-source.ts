@@ -42,8 +42,9 @@ export interface ScreenOptions {
   log: DirtyLog;
   /** Called when the picture's size changes, or it goes or comes (null: none). */
   onModeChange?: (size: ScreenSize | null) => void;
-  /** Least time between frames in milliseconds; for measurements. */
+  /** Instead of BUSY_MS and IDLE_MS, for measurements and tests. */
   busyInterval?: number;
+  idleInterval?: number;
 }
 
 /** A frame at 60 Hz. */
@@ -60,6 +61,7 @@ export class ScreenSource {
 
   readonly #options: ScreenOptions;
   readonly #busyInterval: number;
+  readonly #idleInterval: number;
   readonly #vram: Window;
   /** The picture as it was last sent, rows without gaps. Reserved once; only what a picture fills is ever committed. */
   readonly #shadow: Window;
@@ -80,6 +82,7 @@ export class ScreenSource {
   constructor(options: ScreenOptions) {
     this.#options = options;
     this.#busyInterval = options.busyInterval ?? BUSY_MS;
+    this.#idleInterval = options.idleInterval ?? IDLE_MS;
     this.#vram = options.vram;
     this.#shadow = allocateWindow(VRAM_BYTES);
     this.#bitmap = allocateBuffer(VRAM_PAGES / 8);
@@ -192,7 +195,7 @@ export class ScreenSource {
       }
     }
     // Who owes acknowledgements wakes us with one.
-    if (this.#anyReady() || this.#anyHeld()) this.#schedule(sent ? this.#busyInterval : IDLE_MS);
+    if (this.#anyReady() || this.#anyHeld()) this.#schedule(sent ? this.#busyInterval : this.#idleInterval);
   }
 
   #anyReady(): boolean {
