@@ -73,22 +73,32 @@ export const TEST_WINDOWS: PciWindows = {
   high: { start: 2 ** 36, end: 2 ** 37 },
 };
 
+/** What the instances of a probe in several "threads" of a test share. */
+export interface ProbeRecord {
+  readonly calls: string[];
+  /** Which BARs are active as the callbacks told, and where. */
+  readonly active: Map<number, number>;
+  /** So many of the next activations fail. */
+  failures: number;
+}
+
+export function probeRecord(): ProbeRecord {
+  return { calls: [], active: new Map(), failures: 0 };
+}
+
 /** A device for tests: BARs whose handlers say what was accessed, and whose activation fails on demand. */
 export class ProbeDevice implements PciDevice {
   readonly label: string;
   readonly mutex: Mutex;
   readonly ranges = [];
   readonly config: PciFunction;
-  readonly calls: string[] = [];
-  /** Which BARs are active as the callbacks told, and where. */
-  readonly active = new Map<number, number>();
-  /** Numbers of the next activations that fail. */
-  failures = 0;
+  readonly seen: ProbeRecord;
   readonly tag: number;
 
   /** @param tag what a read gives: tag << 24 | bar << 20 | offset of 20 bits. */
-  constructor(platform: Platform, label: string, tag: number, bars: readonly Omit<BarDescription, 'handler'>[], more: Partial<FunctionDescription> = {}) {
+  constructor(platform: Platform, label: string, tag: number, bars: readonly Omit<BarDescription, 'handler'>[], more: Partial<FunctionDescription> = {}, seen = probeRecord()) {
     this.label = label;
+    this.seen = seen;
     this.tag = tag;
     this.mutex = platform.arena.mutex(`${label}.lock`);
     this.config = new PciFunction(platform.arena, {
@@ -107,28 +117,28 @@ export class ProbeDevice implements PciDevice {
         const value = ((this.tag << 24) | (bar << 20) | (offset & 0xfffff)) >>> 0;
         return width === 4 ? value : width === 2 ? value & 0xffff : value & 0xff;
       },
-      write: (offset, width, value) => void this.calls.push(`write ${bar} ${offset} ${width} ${value}`),
+      write: (offset, width, value) => void this.seen.calls.push(`write ${bar} ${offset} ${width} ${value}`),
     };
   }
 
   reset(): void {
-    this.calls.length = 0;
+    this.seen.calls.length = 0;
   }
 
   activate(bar: number, address: number): void {
-    if (this.failures > 0) {
-      this.failures--;
+    if (this.seen.failures > 0) {
+      this.seen.failures--;
       throw new Error('not today');
     }
-    if (this.active.has(bar)) throw new Error(`BAR ${bar} of ${this.label} is active already`);
-    this.calls.push(`activate ${bar} ${address.toString(16)}`);
-    this.active.set(bar, address);
+    if (this.seen.active.has(bar)) throw new Error(`BAR ${bar} of ${this.label} is active already`);
+    this.seen.calls.push(`activate ${bar} ${address.toString(16)}`);
+    this.seen.active.set(bar, address);
   }
 
   deactivate(bar: number, address: number): void {
-    if (this.active.get(bar) !== address) throw new Error(`BAR ${bar} of ${this.label} is not active at ${address}`);
-    this.calls.push(`deactivate ${bar} ${address.toString(16)}`);
-    this.active.delete(bar);
+    if (this.seen.active.get(bar) !== address) throw new Error(`BAR ${bar} of ${this.label} is not active at ${address}`);
+    this.seen.calls.push(`deactivate ${bar} ${address.toString(16)}`);
+    this.seen.active.delete(bar);
   }
 }
 
