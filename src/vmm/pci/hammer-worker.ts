@@ -24,7 +24,12 @@ export const COUNTER = LOW + 0x8000;
 /** Words of the slice `hammer`. */
 export const VIOLATIONS = 0;
 export const COUNT = 1;
-const ACTIVE = 4; // and on: per tag, whether its BAR is active
+/** Threads that are ready; movers that are done; writes to the counter that were sent. */
+const READY = 2;
+const DONE = 3;
+export const SENT = 4;
+export const THREADS = 6;
+const ACTIVE = 5; // and on: per tag, whether its BAR is active
 
 /** Its handler notes if it is called while its BAR is not active: under the mutex that must not be. */
 class HammerDevice implements PciDevice {
@@ -85,13 +90,15 @@ export interface HammerOrder {
   readonly seed: number;
 }
 
-function access({ memory }: TestMachine, count: number): void {
+/** At least `count` rounds, and as long as BARs are moved. */
+function access({ memory }: TestMachine, words: Int32Array, count: number): void {
   const expect = (address: number, tags: readonly number[]): void => {
     const value = memory.read(address, 4);
     if (!tags.includes(value)) throw new Error(`${address.toString(16)} answered ${value.toString(16)}, not one of ${tags.join()}`);
   };
-  for (let at = 0; at < count; at++) {
+  for (let at = 0; at < count || Atomics.load(words, DONE) < MOVERS.length; at++) {
     memory.write(COUNTER, 4, at);
+    Atomics.add(words, SENT, 1);
     expect(LOW + 0x1000, [1]);
     expect(LOW + 0x4010, [1, 2, 3]);
     expect(LOW + 0x20010, [2, 3, 0xffff_ffff]);
@@ -116,7 +123,15 @@ function move({ memory }: TestMachine, tag: number, count: number, seed: number)
 
 if (parentPort !== null && workerData !== null) {
   const order = workerData as HammerOrder;
-  const machine = build(new FakePlatform(Arena.attach(order.arena)));
-  if (order.role === 'access') access(machine, order.count);
-  else move(machine, order.tag, order.count, order.seed);
+  const platform = new FakePlatform(Arena.attach(order.arena));
+  const machine = build(platform);
+  const words = platform.arena.int32('hammer', 16);
+  Atomics.add(words, READY, 1);
+  Atomics.notify(words, READY);
+  for (let ready = Atomics.load(words, READY); ready < THREADS; ready = Atomics.load(words, READY)) Atomics.wait(words, READY, ready, 100);
+  if (order.role === 'access') access(machine, words, order.count);
+  else {
+    move(machine, order.tag, order.count, order.seed);
+    Atomics.add(words, DONE, 1);
+  }
 }
