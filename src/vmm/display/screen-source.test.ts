@@ -52,6 +52,12 @@ class Guest implements DirtyLog {
     this.adapter.service();
   }
 
+  /** The BAR moves: its slot is made anew, and the log of the old one is lost. */
+  move(): void {
+    this.#dirty.clear();
+    this.adapter.remapped(0);
+  }
+
   /** What a viewer should see. */
   picture(): Buffer | null {
     const scanout: Scanout | null = this.adapter.scanout();
@@ -120,6 +126,10 @@ function machine(width: number, height: number) {
     guest.adapter.service();
   }
   return { guest, source, sizes };
+}
+
+function same(a: Buffer | null, b: Buffer | null): boolean {
+  return a === null || b === null ? a === b : a.equals(b);
 }
 
 /** Lets the source look a few times. */
@@ -259,7 +269,7 @@ test('whatever the guest and the viewers do, every viewer ends with the exact pi
     fc.record({ kind: fc.constant('attach' as const), viewer: fc.nat(2) }),
     fc.record({ kind: fc.constant('detach' as const), viewer: fc.nat(2) }),
   );
-  await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+  await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
     for (const source of open) source.close();
     const { guest, source } = machine(300, 130);
     const viewers: (TestViewer | null)[] = [new TestViewer(source), null, null];
@@ -281,7 +291,7 @@ test('whatever the guest and the viewers do, every viewer ends with the exact pi
         guest.register(8, one.x);
         guest.register(9, one.y);
       } else if (one.kind === 'blank') guest.blank(one.on);
-      else if (one.kind === 'move') guest.adapter.remapped(0);
+      else if (one.kind === 'move') guest.move();
       else {
         viewers[one.viewer]?.attachment.detach();
         viewers[one.viewer] = one.kind === 'attach' ? new TestViewer(source) : null;
@@ -293,7 +303,7 @@ test('whatever the guest and the viewers do, every viewer ends with the exact pi
       for (const viewer of viewers) viewer?.acknowledge();
     }
     const wanted = guest.picture();
-    for (const viewer of viewers) if (viewer !== null) assert.deepEqual(viewer.picture, wanted);
+    for (const viewer of viewers) if (viewer !== null) assert.ok(same(viewer.picture, wanted));
     source.close();
   }), { numRuns: 100 });
 });
