@@ -16,6 +16,16 @@ function measure(bus: Bus, addresses: Float64Array): number {
   return nanoseconds;
 }
 
+const bare = new Arena().mutex('bare');
+const locks = Array.from({ length: ROUNDS }, () => {
+  const begin = process.hrtime.bigint();
+  for (let at = 0; at < ACCESSES; at++) {
+    bare.lock();
+    bare.unlock();
+  }
+  return Number(process.hrtime.bigint() - begin) / ACCESSES;
+});
+console.log(`a mutex alone, taken and given back: ${Math.min(...locks).toFixed(1)} ns, part of each number below`);
 console.log('regions   same region   random regions   (ns an access, best of 5)');
 for (const regions of [10, 100, 1000]) {
   const arena = new Arena();

@@ -99,6 +99,11 @@ export class Bus {
     });
   }
 
+  /** Steps with every publication: what was worked out from the ranges is stale when it differs. */
+  get version(): number {
+    return Atomics.load(this.#control, VERSION);
+  }
+
   /** Replaces the table, for all threads at once. With the topology lock held; `ranges` ascending and disjoint, at most MAX_RANGES. */
   publish(ranges: readonly Range[]): void {
     if (ranges.length > MAX_RANGES) throw new RangeError(`${ranges.length} ${this.space} ranges; the table holds ${MAX_RANGES}`);
