@@ -19,7 +19,6 @@ const needs = [
   { what: 'ALSA, for Electron', there: library('libasound.so.2'), for: ['electron', 'test'], debian: ['libasound2t64', 'libasound2'], fedora: 'alsa-lib', arch: 'alsa-lib', suse: 'libasound2' },
   { what: 'GBM, for Electron', there: library('libgbm.so.1'), for: ['electron', 'test'], debian: ['libgbm1'], fedora: 'mesa-libgbm', arch: 'mesa', suse: 'libgbm1' },
   { what: 'Chromium', there: () => ['chromium', 'chromium-browser', 'google-chrome'].some((name) => findCommand(name)), for: ['test'], debian: ['chromium', 'chromium-browser'], fedora: 'chromium', arch: 'chromium', suse: 'chromium' },
-  { what: 'Chromium\'s sandbox', there: () => !existsSync('/usr/lib/chromium') || existsSync('/usr/lib/chromium/chrome-sandbox'), for: ['test'], debian: ['chromium-sandbox'] },
   { what: 'an X server without a screen', there: command('Xvfb'), for: ['test'], debian: ['xvfb'], fedora: 'xorg-x11-server-Xvfb', arch: 'xorg-server-xvfb', suse: 'xorg-x11-server-Xvfb' },
   { what: 'a small window manager', there: command('openbox'), for: ['test'], debian: ['openbox'], fedora: 'openbox', arch: 'openbox', suse: 'openbox' },
   { what: 'a font', there: () => existsSync('/usr/share/fonts') && readdirSync('/usr/share/fonts').length > 0, for: ['test'], debian: ['fonts-dejavu-core'], fedora: 'dejavu-sans-fonts', arch: 'ttf-dejavu', suse: 'dejavu-fonts' },
@@ -102,5 +101,5 @@ export async function preparePackages(purposes) {
     throw new SetupError(`Missing: ${list}.\nInstall them: ${isRoot ? '' : 'sudo '}${words}`);
   }
   missing = missingFor(purposes);
-  if (missing.length > 0) throw new SetupError(`Still missing after ${words}: ${missing.map(({ what }) => what).join(', ')}.`);
+  if (missing.length > 0) throw new SetupError(`Still missing after installing packages: ${missing.map(({ what }) => what).join(', ')}. Debian's are ${missing.map(packageOf).join(', ')}.`);
 }
