@@ -9,8 +9,8 @@ import { OFFLINE, type VcpuStates } from './vcpu-state.ts';
 export interface ExitBus {
   read(address: number, width: Width): number;
   write(address: number, width: Width, value: number): void;
-  readBytes(address: number, into: Uint8Array, offset: number, length: number): void;
-  writeBytes(address: number, from: Uint8Array, offset: number, length: number): void;
+  readBytes(address: number, view: DataView, offset: number, length: number): void;
+  writeBytes(address: number, view: DataView, offset: number, length: number): void;
 }
 
 /** Why the guest cannot go on by itself. */
@@ -54,6 +54,7 @@ export class VcpuLoop {
   readonly #bytes: Uint8Array;
   readonly #halves: Uint16Array;
   readonly #words: Uint32Array;
+  readonly #view: DataView;
 
   constructor(options: VcpuLoopOptions) {
     this.#o = options;
@@ -61,6 +62,7 @@ export class VcpuLoop {
     this.#bytes = new Uint8Array(options.run, 0, size);
     this.#halves = new Uint16Array(options.run, 0, size / 2);
     this.#words = new Uint32Array(options.run, 0, size / 4);
+    this.#view = new DataView(options.run, 0, size);
   }
 
   /** Runs until the states say stop. Throws what a handler throws: a defect of ours, which ends the machine. */
@@ -97,9 +99,11 @@ export class VcpuLoop {
   #handle(): boolean {
     switch (this.#words[k.RUN_EXIT_REASON / 4]) {
       case k.KVM_EXIT_IO:
+        this.#o.states.countIo(this.#o.id);
         this.#io();
         return true;
       case k.KVM_EXIT_MMIO:
+        this.#o.states.countMemory(this.#o.id);
         this.#mmio();
         return true;
       case k.KVM_EXIT_INTR:
@@ -155,8 +159,8 @@ export class VcpuLoop {
     if (length === 4) {
       if (write) memory.write(address, 4, words[MMIO_DATA / 4]!);
       else words[MMIO_DATA / 4] = memory.read(address, 4);
-    } else if (write) memory.writeBytes(address, this.#bytes, MMIO_DATA, length);
-    else memory.readBytes(address, this.#bytes, MMIO_DATA, length);
+    } else if (write) memory.writeBytes(address, this.#view, MMIO_DATA, length);
+    else memory.readBytes(address, this.#view, MMIO_DATA, length);
   }
 
   #systemEvent(): GuestStop {

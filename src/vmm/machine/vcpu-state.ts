@@ -10,6 +10,8 @@ const THREAD = 0;
 const STATE = 1;
 const EXITS = 2;
 const ACKNOWLEDGED = 3; // the number of the last pause that this vCPU stood still for
+const IO_EXITS = 4;
+const MEMORY_EXITS = 5;
 const WORDS = 16; // a cache line
 
 export const OFFLINE = 0;
@@ -63,9 +65,22 @@ export class VcpuStates {
     this.#words[id * WORDS + EXITS] = (this.#words[id * WORDS + EXITS]! + 1) | 0;
   }
 
-  /** Exits of a vCPU since it began, modulo 2^32. */
-  exits(id: number): number {
-    return this.#words[id * WORDS + EXITS]! >>> 0;
+  countIo(id: number): void {
+    this.#words[id * WORDS + IO_EXITS] = (this.#words[id * WORDS + IO_EXITS]! + 1) | 0;
+  }
+  countMemory(id: number): void {
+    this.#words[id * WORDS + MEMORY_EXITS] = (this.#words[id * WORDS + MEMORY_EXITS]! + 1) | 0;
+  }
+
+  /** Exits of a vCPU since it began, each modulo 2^32. */
+  exits(id: number): { all: number; io: number; memory: number } {
+    const at = id * WORDS;
+    return { all: this.#words[at + EXITS]! >>> 0, io: this.#words[at + IO_EXITS]! >>> 0, memory: this.#words[at + MEMORY_EXITS]! >>> 0 };
+  }
+
+  /** The thread that runs a vCPU, 0 before it began. */
+  thread(id: number): number {
+    return Atomics.load(this.#words, id * WORDS + THREAD);
   }
 
   /** After EINTR: clears the request, then stands still while anybody wants it. @returns false when the thread must end. */

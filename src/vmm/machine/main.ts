@@ -1,0 +1,68 @@
+// The machine process: `machine --folder FOLDER --socket PATH [--backend lab]`. One machine, from its file to its outcome; it outlives whoever started it.
+// Standard error is the machine's log file. Exit codes: 0 the machine ran and ended, 1 it failed, 2 wrong usage, 75 it runs already.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import * as v from 'valibot';
+import { sentence, toProblem, VitrineError } from '../../shared/errors.ts';
+import { machineConfig, type MachineConfig } from '../../shared/machine-config.ts';
+import { beginRun, CONFIG_FILE, EXIT_ALREADY_RUNNING, type Run } from '../server/run-record.ts';
+import { serveMachine } from '../server/serve.ts';
+import { Machine } from './machine.ts';
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+function readConfig(folder: string): MachineConfig {
+  const path = join(folder, CONFIG_FILE);
+  const refuse = (why: string): never => {
+    throw new VitrineError({ attempted: 'start the machine', on: path, why, remedy: 'The file is left as it is; mend it or restore a copy.', code: 'config-damaged' });
+  };
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (thrown) {
+    return refuse(`its file cannot be read (${(thrown as Error).message}).`);
+  }
+  const parsed = v.safeParse(machineConfig, json);
+  return parsed.success ? parsed.output : refuse(`its file is damaged: ${parsed.issues[0].message}`);
+}
+
+async function runMachine(run: Run, folder: string, socket: string, lab: boolean): Promise<number> {
+  try {
+    const machine = new Machine({ config: readConfig(folder), backend: lab ? 'lab' : 'kvm', log: (text) => process.stderr.write(`${text}\n`) });
+    const server = await serveMachine({ socketPath: socket, machine });
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void machine.forceOff());
+    await machine.start();
+    const outcome = await machine.ended;
+    run.writeOutcome(outcome);
+    await server.close();
+    return outcome.how === 'failed' ? EXIT_FAILED : 0;
+  } catch (thrown) {
+    const problem = toProblem(thrown, 'start the machine', folder);
+    process.stderr.write(`${sentence(problem)}\n`);
+    run.writeOutcome({ endedAt: Date.now(), how: 'failed', problem });
+    return EXIT_FAILED;
+  }
+}
+
+async function main(): Promise<number> {
+  const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, backend: { type: 'string' } } });
+  if (values.folder === undefined || values.socket === undefined) {
+    process.stderr.write('usage: machine --folder FOLDER --socket PATH [--backend lab]\n');
+    return EXIT_USAGE;
+  }
+  let run: Run;
+  try {
+    run = await beginRun(values.folder, values.socket);
+  } catch (thrown) {
+    const problem = toProblem(thrown, 'start the machine', values.folder);
+    process.stderr.write(`${sentence(problem)}\n`);
+    return problem.code === 'already-running' ? EXIT_ALREADY_RUNNING : EXIT_FAILED;
+  }
+  const code = await runMachine(run, values.folder, values.socket, values.backend === 'lab');
+  run.release();
+  return code;
+}
+
+void main().then((code) => process.exit(code));

@@ -1,0 +1,41 @@
+// The thread of one vCPU. It sits in KVM_RUN or in a handler: no timers, promises or events here once the loop runs.
+import { parentPort, workerData } from 'node:worker_threads';
+import { PoisonedError } from '../sync/mutex.ts';
+import { threadId } from './kick.ts';
+import { buildThread, type ThreadDescription } from './thread.ts';
+import type { ThreadMessage } from './thread-platform.ts';
+import { VcpuLoop, type GuestStop } from './vcpu-loop.ts';
+
+export interface VcpuWorkerData {
+  readonly thread: ThreadDescription;
+  readonly id: number;
+  readonly fd: number;
+}
+
+/** What a vCPU's thread posts to the control thread. */
+export type VcpuMessage =
+  | ThreadMessage
+  /** Built, and about to wait for the start. */
+  | { kind: 'ready' }
+  | { kind: 'stopped'; id: number; stop: GuestStop }
+  /** A defect of ours: the machine is poisoned and ends. */
+  | { kind: 'failed'; id: number; why: string };
+
+const { thread: description, id, fd } = workerData as VcpuWorkerData;
+const post = (message: VcpuMessage): void => parentPort!.postMessage(message);
+const thread = buildThread(description, id, post);
+try {
+  const loop = new VcpuLoop({
+    id, fd,
+    run: description.runs[id]!,
+    states: thread.states,
+    ports: thread.devices.io,
+    memory: thread.devices.memory,
+    stopped: (stop) => post({ kind: 'stopped', id, stop }),
+  });
+  post({ kind: 'ready' });
+  loop.run(threadId());
+} catch (thrown) {
+  Atomics.store(thread.arena.poison, 0, 1);
+  if (!(thrown instanceof PoisonedError)) post({ kind: 'failed', id, why: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) });
+}
