@@ -1,8 +1,9 @@
 // `app://vitrine/…`: the built page, from its folder and from nowhere else, under a content security policy. An origin of its own,
 // so that the front can tell our page from every other.
 import { readFile } from 'node:fs/promises';
-import { extname, join, normalize, sep } from 'node:path';
+import { extname } from 'node:path';
 import { protocol } from 'electron';
+import { fileFor } from '../front/static-files.ts';
 
 export const SCHEME = 'app';
 export const ORIGIN = 'app://vitrine';
@@ -39,19 +40,6 @@ export function contentSecurityPolicy(front: string): string {
 /** To be called before the app is ready. */
 export function registerScheme(): void {
   protocol.registerSchemesAsPrivileged([{ scheme: SCHEME, privileges: { standard: true, secure: true, supportFetchAPI: true } }]);
-}
-
-/** The file of `folder` that a path of the address names, or null when it would lie outside. */
-export function fileFor(folder: string, pathname: string): string | null {
-  let decoded: string;
-  try {
-    decoded = decodeURIComponent(pathname);
-  } catch {
-    return null;
-  }
-  if (decoded.includes('\0')) return null;
-  const path = normalize(join(folder, decoded));
-  return path.startsWith(folder + sep) ? path : null;
 }
 
 /** Serves `folder` (absolute, without a slash at its end). */

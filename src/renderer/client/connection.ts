@@ -4,8 +4,10 @@ import type { ProtocolSpec } from '../../shared/protocol/wire.ts';
 import { ProtocolClient } from '../../shared/protocol/client.ts';
 import { bridge } from './bridge.ts';
 
-/** Milliseconds before each further attempt; the last one repeats. */
-const DELAYS = [100, 300, 600, 1000, 2000, 3000];
+/** Milliseconds before each further attempt to reach the front; the last one repeats. */
+export const FRONT_DELAYS: readonly number[] = [100, 300, 600, 1000, 2000, 3000];
+/** To reach a machine: long enough for the library to say that it has ended, which stops the attempts. */
+export const MACHINE_DELAYS: readonly number[] = [800, 1500, 3000];
 
 export interface ConnectionEvents<P extends ProtocolSpec> {
   /** The socket is open: watch, attach. */
@@ -21,7 +23,7 @@ export interface Connection {
 }
 
 /** @param path `/front` or `/machine/ID` */
-export function connect<P extends ProtocolSpec>(spec: P, path: string, events: ConnectionEvents<P>): Connection {
+export function connect<P extends ProtocolSpec>(spec: P, path: string, delays: readonly number[], events: ConnectionEvents<P>): Connection {
   let socket: WebSocket | null = null;
   let timer: ReturnType<typeof setTimeout> | undefined;
   let attempts = 0;
@@ -44,7 +46,7 @@ export function connect<P extends ProtocolSpec>(spec: P, path: string, events: C
       client.closed();
       if (closed || socket !== mine) return;
       socket = null;
-      timer = setTimeout(open, DELAYS[Math.min(attempts++, DELAYS.length - 1)]);
+      timer = setTimeout(open, delays[Math.min(attempts++, delays.length - 1)]);
       events.onLost();
     });
   };

@@ -4,7 +4,7 @@ import { VitrineError } from '../../shared/errors.ts';
 import type { ProtocolClient } from '../../shared/protocol/client.ts';
 import { machineProtocol } from '../../shared/protocol/machine.ts';
 import type { MachineProtocol, MachineState } from '../../shared/protocol/machine.ts';
-import { connect } from './connection.ts';
+import { MACHINE_DELAYS, connect } from './connection.ts';
 import type { Connection } from './connection.ts';
 
 export type MachineClient = ProtocolClient<MachineProtocol>;
@@ -57,7 +57,7 @@ export class MachineLink {
 
   hold(): () => void {
     this.#holders++;
-    this.#connection ??= connect(machineProtocol, `/machine/${this.id}`, {
+    this.#connection ??= connect(machineProtocol, `/machine/${this.id}`, MACHINE_DELAYS, {
       onOpen: (client) => this.#open(client),
       onLost: () => this.#lost(),
     });

@@ -3,6 +3,7 @@ import type { ReactNode } from 'react';
 import { CircleCheck, Info, OctagonAlert, TriangleAlert, X } from 'lucide-react';
 import type { Problem } from '../../shared/errors.ts';
 import { IconButton } from './button.tsx';
+import { asSentence } from '../state/words.ts';
 import styles from './notice.module.css';
 
 export type Gravity = 'info' | 'ok' | 'care' | 'stop';
@@ -49,7 +50,7 @@ export interface ProblemNoticeProps extends Pick<NoticeProps, 'actions' | 'alert
 export function ProblemNotice({ problem, alert = true, ...rest }: ProblemNoticeProps) {
   return (
     <Notice gravity="stop" title={problemTitle(problem)} alert={alert} {...rest}>
-      <p>{problem.why}</p>
+      <p>{asSentence(problem.why)}</p>
       {problem.remedy !== '' && <p>{problem.remedy}</p>}
     </Notice>
   );

@@ -2,12 +2,12 @@
 import { useEffect } from 'react';
 import { Button } from '../components/button.tsx';
 import { Confirm, Dialog } from '../components/dialog.tsx';
-import { ProblemNotice } from '../components/notice.tsx';
+import { Notice } from '../components/notice.tsx';
 import { closeDialog, useDialogs } from '../state/dialogs.ts';
 import { useFront } from '../state/front.ts';
 import { forceOff, isLive, removeMachine, resetMachine } from '../state/machines.ts';
 import { go } from '../state/route.ts';
-import { nameOf } from '../state/words.ts';
+import { asSentence, nameOf } from '../state/words.ts';
 import { MachineDialog } from './library/machine-dialog.tsx';
 import { LogText } from './machine/log-text.tsx';
 import { Shortcuts } from './shortcuts.tsx';
@@ -55,9 +55,13 @@ export function Dialogs() {
     case 'damaged': return (
       <Dialog title={`The file of ${name} cannot be read`} onClose={closeDialog} foot={<Button onPress={closeDialog}>Close</Button>}>
         <div className={styles.stack}>
-          {entry.damaged !== undefined && <ProblemNotice problem={entry.damaged.problem} alert={false} />}
-          <p>The file was left as it is; every other machine works. It is</p>
           <code className={styles.path}>{entry.damaged?.path ?? id}</code>
+          {entry.damaged !== undefined && (
+            <Notice gravity="stop" title={asSentence(entry.damaged.problem.why)}>
+              {entry.damaged.problem.remedy !== '' && <p>{entry.damaged.problem.remedy}</p>}
+            </Notice>
+          )}
+          <p>Every other machine works as usual.</p>
         </div>
       </Dialog>
     );

@@ -5,7 +5,7 @@ import type { Problem } from '../../shared/errors.ts';
 import type { ProtocolClient } from '../../shared/protocol/client.ts';
 import { frontProtocol } from '../../shared/protocol/front.ts';
 import type { FrontProtocol, Host, Library } from '../../shared/protocol/front.ts';
-import { connect } from '../client/connection.ts';
+import { FRONT_DELAYS, connect } from '../client/connection.ts';
 import type { Connection } from '../client/connection.ts';
 
 interface FrontState {
@@ -27,7 +27,7 @@ const PATIENCE = 3;
 
 export function startFront(): void {
   let failures = 0;
-  connection = connect(frontProtocol, '/front', {
+  connection = connect(frontProtocol, '/front', FRONT_DELAYS, {
     onOpen: (opened) => {
       client = opened;
       failures = 0;

@@ -1,6 +1,6 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { cpuWords, failureWords, memoryWords, outcomeWords, screenWords, shownState, specWords } from './words.ts';
+import { asSentence, cpuWords, failureWords, memoryWords, outcomeWords, screenWords, shownState, specWords } from './words.ts';
 import type { LibraryEntry } from '../../shared/protocol/front.ts';
 
 const MiB = 2 ** 20;
@@ -32,4 +32,10 @@ test('why a machine failed: its problem, else how it ended, else that it did not
   assert.equal(failureWords({ ...entry, lastOutcome: { endedAt: 0, how: 'killed' } }), outcomeWords({ endedAt: 0, how: 'killed' }));
   const problem = { attempted: 'run the guest', on: 'x', why: 'The guest reset itself three times.', remedy: '', code: 'triple-fault' };
   assert.equal(failureWords({ ...entry, problem }), problem.why);
+});
+
+test('a reason that stands alone begins like a sentence', () => {
+  assert.equal(asSentence('it is empty.'), 'It is empty.');
+  assert.equal(asSentence('/dev/kvm is not there.'), '/dev/kvm is not there.');
+  assert.equal(asSentence('bzImage2 is odd.'), 'bzImage2 is odd.');
 });

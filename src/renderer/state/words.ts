@@ -46,6 +46,12 @@ export function specWords(entry: LibraryEntry): string {
   return config === undefined ? '' : `${cpuWords(config.cpus)}, ${memoryWords(config.memory)}`;
 }
 
+/** Reasons are written to follow a colon; where one stands alone it begins like a sentence. */
+export function asSentence(why: string): string {
+  // A path or a technical word at the beginning stays as it is written.
+  return /^\p{Ll}+[\s,]/u.test(why) ? why[0].toLocaleUpperCase() + why.slice(1) : why;
+}
+
 /** How a machine ended, as a sentence. */
 export function outcomeWords(outcome: Outcome): string {
   switch (outcome.how) {
@@ -55,14 +61,14 @@ export function outcomeWords(outcome: Outcome): string {
     case 'debug-exit': return `The guest ended the machine with exit code ${outcome.exitCode ?? 0}.`;
     case 'forced': return 'It was forced off.';
     case 'killed': return 'The machine’s process was killed.';
-    case 'failed': return outcome.problem === undefined ? 'It failed.' : outcome.problem.why;
+    case 'failed': return outcome.problem === undefined ? 'It failed.' : asSentence(outcome.problem.why);
   }
 }
 
 /** Why a failed machine failed, in one sentence for its glass. */
 export function failureWords(entry: LibraryEntry): string {
   const problem = entry.problem ?? entry.lastOutcome?.problem;
-  if (problem !== undefined) return problem.why;
+  if (problem !== undefined) return asSentence(problem.why);
   return entry.lastOutcome === undefined ? 'It ended, and did not say why.' : outcomeWords(entry.lastOutcome);
 }
 

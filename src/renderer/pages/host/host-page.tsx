@@ -2,9 +2,10 @@
 import type { ReactNode } from 'react';
 import { CircleCheck, CircleX, TriangleAlert } from 'lucide-react';
 import type { Host } from '../../../shared/protocol/front.ts';
-import { Notice, ProblemNotice } from '../../components/notice.tsx';
+import { Notice } from '../../components/notice.tsx';
 import { Waiting } from '../../components/waiting.tsx';
 import { useFront } from '../../state/front.ts';
+import { asSentence } from '../../state/words.ts';
 import styles from './host.module.css';
 
 type Verdict = 'ok' | 'care' | 'stop';
@@ -28,10 +29,10 @@ function Facts({ host }: { host: Host }) {
     <ul className={styles.facts}>
       {kvm.usable
         ? <Fact verdict="ok" title="KVM works">A small guest ran on <code>/dev/kvm</code>.</Fact>
-        : <Fact verdict="stop" title="KVM does not work here">{kvm.problem?.why ?? 'A small guest did not run.'} {kvm.problem?.remedy ?? ''}</Fact>}
+        : <Fact verdict="stop" title="KVM does not work here">{asSentence(kvm.problem?.why ?? 'a small guest did not run.')} {kvm.problem?.remedy ?? ''}</Fact>}
       {kvm.canBootLinux
         ? <Fact verdict="ok" title="KVM can run Linux">Each of the instructions that a Linux kernel needs was run.</Fact>
-        : <Fact verdict={kvm.usable ? 'care' : 'stop'} title="KVM cannot run Linux here">{kvm.usable ? (kvm.problem?.why ?? 'An instruction that a Linux kernel needs did not run.') : 'Without KVM there is nothing for Linux to run on.'}</Fact>}
+        : <Fact verdict={kvm.usable ? 'care' : 'stop'} title="KVM cannot run Linux here">{kvm.usable ? asSentence(kvm.problem?.why ?? 'an instruction that a Linux kernel needs did not run.') : 'Without KVM there is nothing for Linux to run on.'}</Fact>}
       <Fact verdict={backend.linux === 'kvm' ? 'ok' : 'care'} title={`Linux runs ${places[backend.linux]}`}>
         {host.forced ? 'You chose so when Vitrine was started.' : backend.linux === 'kvm' ? 'At full speed.' : 'Everything works as usual, and slower.'}
       </Fact>
@@ -58,7 +59,6 @@ export function HostPage() {
         : (
           <>
             {host.why !== '' && <Notice gravity={host.backend.linux === 'lab' ? 'care' : 'info'} title={host.why} />}
-            {host.kvm.problem !== undefined && !host.kvm.usable && <ProblemNotice problem={host.kvm.problem} alert={false} />}
             <section><h2>What it can do</h2><Facts host={host} /></section>
             <section>
               <h2>Versions and places</h2>

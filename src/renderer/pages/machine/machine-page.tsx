@@ -10,6 +10,7 @@ import { Menu, MenuItem, MenuSection } from '../../components/menu.tsx';
 import { ProblemNotice } from '../../components/notice.tsx';
 import { StateSign } from '../../components/state-sign.tsx';
 import { Waiting } from '../../components/waiting.tsx';
+import { machineLink } from '../../client/machine-link.ts';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import type { MenuCommand } from '../../../shared/bridge.ts';
 import { useFront } from '../../state/front.ts';
@@ -64,7 +65,9 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
   const { id } = entry;
   const name = nameOf(entry);
   const known = isLive(entry.state);
-  const { machine, link, source } = useMachine(id, known && !offline);
+  // A machine that is only just starting has no socket yet, one that is stopping may have none any more.
+  const reachable = entry.state === 'running' || entry.state === 'paused' || (entry.state === 'stopping' && machineLink(id).view.link === 'online');
+  const { machine, link, source } = useMachine(id, reachable && !offline);
   // The machine itself knows sooner than the library; an ended one is the library's to tell.
   const told = link === 'online' && machine !== null && machine.state !== 'ended' ? machine.state : null;
   const state: LibraryEntry['state'] = known && told !== null ? told : entry.state;

@@ -48,7 +48,7 @@ export function useReason({ entry, state, machine, link, offline }: ReasonProps)
   );
   const log = <Button onPress={() => go({ page: 'machine', id, tab: 'log' })}>Show the log</Button>;
 
-  if (job !== undefined || (state === 'starting' && link !== 'online')) {
+  if (job !== undefined || state === 'starting') {
     const progress = job?.progress;
     const share = progress?.total === undefined || progress.total === 0 ? null : Math.min(1, progress.done / progress.total);
     return (
