@@ -74,12 +74,16 @@ export function backendOf(config: MachineConfig, { backend }: BackendChoice): Ba
   return backend[kernelKind(config)];
 }
 
+/** Where the machine's socket may be: as its run noted it (its runtime folder may not be ours), and as we would place it. */
+export function machineSockets(folder: string, id: string, env: NodeJS.ProcessEnv = process.env): string[] {
+  const noted = readRunInfo(folder)?.socket ?? '';
+  return [...new Set([noted, socketPathOf(id, env)])].filter((path) => path !== '');
+}
+
 /** Connects to the machine that runs in `folder`; null when it does not run or does not answer yet. */
 export async function connectRunning(folder: string, id: string, env: NodeJS.ProcessEnv = process.env): Promise<MachineConnection | null> {
   if (!isHeld(folder)) return null;
-  const noted = readRunInfo(folder)?.socket;
-  const candidates = noted === undefined ? [socketPathOf(id, env)] : [noted, socketPathOf(id, env)];
-  for (const path of new Set(candidates)) {
+  for (const path of machineSockets(folder, id, env)) {
     try {
       return await connectMachine(path);
     } catch {

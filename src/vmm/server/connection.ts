@@ -2,6 +2,7 @@
 import type { WebSocket } from 'ws';
 import type { Problem } from '../../shared/errors.ts';
 import { VitrineError } from '../../shared/errors.ts';
+import { decodeAck } from '../../shared/protocol/frames.ts';
 import { decodeInput } from '../../shared/protocol/input.ts';
 import type { MachineProtocol, MachineState } from '../../shared/protocol/machine.ts';
 import { machineProtocol } from '../../shared/protocol/machine.ts';
@@ -9,10 +10,6 @@ import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/sessio
 import { Session } from '../../shared/protocol/session.ts';
 import type { ScreenAttachment } from './control.ts';
 import type { Hub } from './serve.ts';
-
-/** Kind and length of a frame's acknowledgement (src/shared/protocol/frames.ts): u8 kind, u32 seq, little-endian. */
-const KIND_ACK = 1;
-const ACK_BYTES = 5;
 
 /** A connection that lets this many bytes wait is cut off: it would fill the machine's memory. Frames stop far earlier, unacknowledged. */
 const MAX_WAITING = 64 * 2 ** 20;
@@ -89,8 +86,9 @@ export class Connection {
   }
 
   #receiveBinary(data: Buffer): void {
-    if (data.length === ACK_BYTES && data[0] === KIND_ACK) {
-      this.#attachment?.acknowledge(data.readUInt32LE(1));
+    const acknowledged = decodeAck(data);
+    if (acknowledged !== null) {
+      this.#attachment?.acknowledge(acknowledged);
       return;
     }
     // Input of those who do not own it (any more) is dropped: it crossed with the news that someone else took it.

@@ -125,7 +125,13 @@ export async function serveMachine({ socketPath, machine }: MachineServerOptions
     response.end('This socket speaks WebSocket.\n');
   });
   const sockets = new WebSocketServer({ server, maxPayload: MAX_TEXT, perMessageDeflate: false });
+  let closing = false;
   sockets.on('connection', (socket: WebSocket) => {
+    // Came through the door as it closed.
+    if (closing) {
+      socket.terminate();
+      return;
+    }
     const connection = new Connection(hub, socket);
     hub.connections.add(connection);
     socket.on('message', (data, isBinary) => connection.receive(data as Buffer, isBinary));
@@ -142,6 +148,9 @@ export async function serveMachine({ socketPath, machine }: MachineServerOptions
       return hub.connections.size;
     },
     async close() {
+      closing = true;
+      // No new connections, and the socket's file is gone; who lost this machine would otherwise be back at once.
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       const gone = [...sockets.clients].map(
         (socket) =>
           new Promise<void>((resolve) => {
@@ -155,7 +164,8 @@ export async function serveMachine({ socketPath, machine }: MachineServerOptions
       await Promise.race([Promise.all(gone), patience]);
       clearTimeout(timer);
       for (const socket of sockets.clients) socket.terminate();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
     },
   };
 }

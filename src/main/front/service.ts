@@ -1,0 +1,149 @@
+// What a front knows and does, for all of its connections: the library's machines as they stand, this host, and the calls of the front's
+// protocol (src/shared/protocol/front.ts).
+import { release } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { VitrineError } from '../../shared/errors.ts';
+import type { FrontProtocol, Host, Library as LibraryTopic, LibraryEntry, MachineChanges } from '../../shared/protocol/front.ts';
+import { sameJson } from '../../shared/protocol/patch.ts';
+import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/session.ts';
+import { Watched } from '../../vmm/server/control.ts';
+import { LOG_FILE } from '../../vmm/server/run-record.ts';
+import { vitrineVersion } from '../install.ts';
+import type { BackendChoice } from '../launcher/backend.ts';
+import { chooseBackend } from '../launcher/backend.ts';
+import { readLogTail, startMachine } from '../launcher/launch.ts';
+import { ensureBuiltins } from '../library/builtin.ts';
+import type { Library } from '../library/library.ts';
+import type { LibraryWatcher } from '../library/watch.ts';
+import { watchLibrary } from '../library/watch.ts';
+import { Tracker } from './tracker.ts';
+
+export interface ServiceOptions {
+  shell: Host['shell'];
+  env: NodeJS.ProcessEnv;
+  library: Library;
+  /** Runs instead of the machine process; for tests. */
+  entry?: string;
+}
+
+function without<T>(record: Record<string, T>, key: string): Record<string, T> {
+  const { [key]: _gone, ...rest } = record;
+  return rest;
+}
+
+/** Paths mean something to whoever wrote them; the machine runs in another folder. */
+function checkPaths(boot: MachineChanges['boot'], name: string): void {
+  for (const path of [boot?.kernel, boot?.initrd]) {
+    if (path === undefined || isAbsolute(path)) continue;
+    throw new VitrineError({ attempted: 'set up the machine', on: name, why: `the path "${path}" does not begin with a slash.`, remedy: 'Give the whole path.', code: 'bad-machine' });
+  }
+}
+
+export class FrontService {
+  readonly machines = new Watched<LibraryTopic>({});
+  readonly host: Watched<Host>;
+  readonly #options: ServiceOptions;
+  readonly #trackers = new Map<string, Tracker>();
+  readonly #choice: Promise<BackendChoice>;
+  #watcher: LibraryWatcher | null = null;
+
+  private constructor(options: ServiceOptions) {
+    this.#options = options;
+    this.host = new Watched<Host>({
+      state: 'probing',
+      kvm: { usable: false, canBootLinux: false },
+      backend: { linux: 'kvm', freestanding: 'kvm' },
+      forced: false,
+      why: '',
+      euid: process.geteuid!(),
+      shell: options.shell,
+      versions: { vitrine: vitrineVersion(), node: process.versions.node, electron: process.versions.electron, kernel: release() },
+      library: options.library.folder,
+    });
+    this.#choice = chooseBackend(options.env);
+    this.#choice.then(
+      ({ kvm, backend, forced, why }) => {
+        this.host.update({ state: 'ready', kvm: { usable: kvm.usable, canBootLinux: kvm.canBootLinux, problem: kvm.problem ?? undefined }, backend, forced, why });
+      },
+      // VITRINE_BACKEND holds nonsense: said here, and again by each start.
+      (thrown: unknown) => this.host.update({ state: 'ready', why: thrown instanceof Error ? thrown.message : String(thrown) }),
+    );
+  }
+
+  /** Opens the library, makes the built-in machines, and begins to watch. */
+  static async open(options: ServiceOptions): Promise<FrontService> {
+    const service = new FrontService(options);
+    const { library } = options;
+    await ensureBuiltins(library);
+    service.#watcher = watchLibrary(library.folder, (id) => service.#look(id), (id) => service.#gone(id));
+    return service;
+  }
+
+  close(): void {
+    this.#watcher?.close();
+    for (const tracker of this.#trackers.values()) tracker.close();
+    this.#trackers.clear();
+  }
+
+  readonly methods: MethodHandlers<FrontProtocol> = {
+    createMachine: (machine) => {
+      checkPaths(machine.boot, machine.name);
+      const id = this.#options.library.create(machine);
+      this.#watcher?.look();
+      return { id };
+    },
+    updateMachine: async ({ id, changes }) => {
+      checkPaths(changes.boot, changes.name ?? id);
+      await this.#options.library.update(id, changes);
+      this.#watcher?.look();
+      return {};
+    },
+    removeMachine: async ({ id }) => {
+      await this.#options.library.remove(id);
+      this.#watcher?.look();
+      return {};
+    },
+    startMachine: async ({ id }, { progress, signal }) => {
+      const { library, env, entry } = this.#options;
+      const config = library.config(id);
+      const start = async () => startMachine({ folder: library.folderOf(id), config, choice: await this.#choice, env, progress, signal, entry });
+      const tracker = this.#trackers.get(id);
+      await (tracker === undefined ? start() : tracker.launching(start));
+      return {};
+    },
+    readLog: ({ id }) => {
+      this.#options.library.read(id);
+      const folder = this.#options.library.folderOf(id);
+      return { text: readLogTail(folder), path: join(folder, LOG_FILE) };
+    },
+  };
+
+  readonly topics: TopicHandlers<FrontProtocol> = {
+    machines: (update) => {
+      update(this.machines.value);
+      return this.machines.subscribe(update);
+    },
+    host: (update) => {
+      update(this.host.value);
+      return this.host.subscribe(update);
+    },
+  };
+
+  #look(id: string): void {
+    const tracker = this.#trackers.get(id);
+    if (tracker !== undefined) {
+      tracker.look();
+      return;
+    }
+    const set = (entry: LibraryEntry) => {
+      if (!sameJson(this.machines.value[id], entry)) this.machines.set({ ...this.machines.value, [id]: entry });
+    };
+    this.#trackers.set(id, new Tracker(id, join(this.#options.library.folder, id), this.#options.env, set));
+  }
+
+  #gone(id: string): void {
+    this.#trackers.get(id)?.close();
+    this.#trackers.delete(id);
+    this.machines.set(without(this.machines.value, id));
+  }
+}
