@@ -1,8 +1,8 @@
 // The screen of a machine as its viewers get it: looks at the adapter and KVM's dirty log, compares, sends.
 //
-// While a viewer can take a frame, the dirty log is asked IDLE_MS apart, and BUSY_MS apart while the picture changes; one ioctl that finds
-// nothing costs microseconds, so the first change is never later than a frame. Nobody attached, or everyone owes acknowledgements:
-// nothing is asked, the log goes on collecting. Order matters: the log is taken first, then the memory is read, so a write in between is
+// While a viewer can take a frame, the dirty log is asked BUSY_MS apart while the picture changes, IDLE_MS apart for a while after a change
+// or a key, and RESTING_MS apart after that: KVM says nothing of a first write, and on a slow host even a bare timer at 60 Hz is one per
+// cent of a core. Nobody attached, or everyone owes acknowledgements: nothing is asked, the log goes on collecting. Order matters: the log is taken first, then the memory is read, so a write in between is
 // marked again. Everything here runs on the control thread.
 import { allocateWindow } from '../memory/window.ts';
 import type { Window } from '../memory/window.ts';
@@ -49,6 +49,10 @@ export interface ScreenOptions {
 
 /** A frame at 60 Hz. */
 const IDLE_MS = 16;
+/** Two of them: unasked-for changes are seen that late at most. */
+const RESTING_MS = 33;
+/** After this long without change or input, looking slows down. A cursor blinks more slowly than this. */
+const QUIET_MS = 250;
 /** Twice as often: a viewer draws at 60 Hz with a frame always ready, and no guest makes it more than 120. */
 const BUSY_MS = 8;
 const SEQ_MODULUS = 2 ** 32;
@@ -62,6 +66,7 @@ export class ScreenSource {
   readonly #options: ScreenOptions;
   readonly #busyInterval: number;
   readonly #idleInterval: number;
+  readonly #restingInterval: number;
   readonly #vram: Window;
   /** The picture as it was last sent, rows without gaps. Reserved once; only what a picture fills is ever committed. */
   readonly #shadow: Window;
@@ -78,11 +83,14 @@ export class ScreenSource {
   #cancel: (() => void) | null = null;
   #due = 0;
   #lastFrame = 0;
+  /** When the picture changed last, or was expected to. */
+  #lastChange = 0;
 
   constructor(options: ScreenOptions) {
     this.#options = options;
     this.#busyInterval = options.busyInterval ?? BUSY_MS;
     this.#idleInterval = options.idleInterval ?? IDLE_MS;
+    this.#restingInterval = options.idleInterval ?? RESTING_MS;
     this.#vram = options.vram;
     this.#shadow = allocateWindow(VRAM_BYTES);
     this.#bitmap = allocateBuffer(VRAM_PAGES / 8);
@@ -122,6 +130,12 @@ export class ScreenSource {
     const { bytes, address } = allocateBuffer(width * height * 4);
     if (!blank) copyPicture(this.#vram.address, offset, stride, width, height, address);
     return { width, height, pixels: bytes };
+  }
+
+  /** A key or the pointer went to the guest: its answer is looked for without delay. */
+  expectChange(): void {
+    this.#lastChange = performance.now();
+    if (this.#cancel !== null) this.#schedule(this.#idleInterval);
   }
 
   /** Sends nothing more, to nobody. */
@@ -194,8 +208,13 @@ export class ScreenSource {
         sent = true;
       }
     }
+    if (sent) this.#lastChange = this.#lastFrame;
     // Who owes acknowledgements wakes us with one.
-    if (this.#anyReady() || this.#anyHeld()) this.#schedule(sent ? this.#busyInterval : this.#idleInterval);
+    if (this.#anyReady() || this.#anyHeld()) this.#schedule(sent ? this.#busyInterval : this.#waitingInterval());
+  }
+
+  #waitingInterval(): number {
+    return this.#lastFrame - this.#lastChange < QUIET_MS ? this.#idleInterval : this.#restingInterval;
   }
 
   #anyReady(): boolean {
