@@ -24,7 +24,7 @@ const makers: readonly ((platform: Platform) => Device)[] = [
   (p) => new PowerManagement(p),
   (p) => new ResetControl(p),
   (p) => new DebugPorts(p, { exit: true }),
-  (p) => new FwCfg(p, memory, items),
+  (p) => new FwCfg(p, items, memory),
 ];
 
 /** Ranges that other devices put on the bus count too. */

@@ -19,7 +19,7 @@ function machine() {
     .seal();
   const memory = GuestMemory.allocate(RAM);
   const platform = new FakePlatform();
-  const devices = roundRobin(platform, (p) => new FwCfg(p, memory, new FwCfgItems(items.describe())));
+  const devices = roundRobin(platform, (p) => new FwCfg(p, new FwCfgItems(items.describe()), memory));
   devices.next().reset();
   const ports = devices.handler(0);
   const dma = devices.handler(1);

@@ -7,7 +7,7 @@ import type { Mutex } from '../sync/mutex.ts';
 import { allOnes, type Handler, type Width } from '../bus/handler.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import type { Device, FixedRange, Platform } from './device.ts';
-import { FwCfgBuilder, type FwCfgItems } from './fw-cfg-items.ts';
+import type { FwCfgItems } from './fw-cfg-items.ts';
 
 export const FW_CFG_PORT = 0x510;
 const SELECTOR_PORTS = 2;
@@ -52,8 +52,8 @@ export class FwCfg implements Device {
   readonly #memory: GuestMemory;
   readonly #s: Uint32Array;
 
-  /** @param items sealed on the control thread, attached elsewhere; without any there are the signature and an empty directory. */
-  constructor(platform: Platform, memory: GuestMemory, items: FwCfgItems = new FwCfgBuilder().seal()) {
+  /** @param items sealed on the control thread, attached elsewhere. */
+  constructor(platform: Platform, items: FwCfgItems, memory: GuestMemory) {
     this.#items = items;
     this.#memory = memory;
     this.mutex = platform.arena.mutex('fw_cfg.mutex');
