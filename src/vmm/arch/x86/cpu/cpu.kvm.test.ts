@@ -4,25 +4,26 @@ import { describe, it } from 'node:test';
 import { GuestMemory } from '../../../memory/guest-memory.ts';
 import * as k from '../../../kvm/ioctls.ts';
 import { Kvm } from '../../../kvm/kvm.ts';
-import { close, errno, ioctlStruct, ioctlValue } from '../../../kvm/libc.ts';
+import { close, errno, ioctlValue } from '../../../kvm/libc.ts';
 import { Vcpu } from '../../../kvm/vcpu.ts';
 import { Vm } from '../../../kvm/vm.ts';
 import type { BootEntry } from '../boot/entry.ts';
 import { BOOT_INFORMATION, BOOT_STACK_TOP } from '../boot/low-memory.ts';
 import { writeGdt, writePageTables } from '../boot/long-mode.ts';
 import { KVM_IDENTITY_MAP, KVM_TSS } from '../layout.ts';
-import { encodeCpuid, guestCpuid, hasVmx, parseCpuid, supportedPhysBits } from './cpuid.ts';
-import { LAPIC_LVT_LINT0, LAPIC_LVT_LINT1, legacyPins, resetLapic } from './lapic.ts';
-import { KVM_REGS } from './layouts.ts';
-import { initialMsrs, MTRR_DEF_TYPE } from './msrs.ts';
-import { entryRegs, entrySregs, initialFpu, initialMpState, initialXcrs, noEvents, resetRegs, resetSregs } from './registers.ts';
+import { CpuSetup } from './cpu-setup.ts';
+import { LAPIC_ID, LAPIC_LVT_LINT0, LAPIC_LVT_LINT1 } from './lapic.ts';
+import { KVM_REGS, KVM_SREGS } from './layouts.ts';
+import { MTRR_DEF_TYPE } from './msrs.ts';
+import { entryRegs, entrySregs, MP_STATE_RUNNABLE, MP_STATE_UNINITIALIZED } from './registers.ts';
 
 const CODE = 0x10_0000;
 const EINTR = 4;
-const KVM_CAP_TSC_DEADLINE_TIMER = 72;
+const PAT = 0x277;
+const X2APIC = 0x400;
 
 /** A machine of two vCPUs, the second one waiting; `body` gets the first one and its kvm_run as words. */
-function withMachine(body: (machine: { kvm: Kvm; memory: GuestMemory; cpus: Vcpu[]; run: Uint32Array }) => void): void {
+function withMachine(body: (machine: { setup: CpuSetup; memory: GuestMemory; cpus: Vcpu[]; run: Uint32Array }) => void): void {
   const kvm = Kvm.open();
   const vm = new Vm(kvm.createVm());
   const cpus: Vcpu[] = [];
@@ -31,15 +32,11 @@ function withMachine(body: (machine: { kvm: Kvm; memory: GuestMemory; cpus: Vcpu
     vm.placeSystemPages(KVM_TSS, KVM_IDENTITY_MAP);
     vm.createInterruptControllers();
     vm.setMemoryRegion({ slot: 0, gpa: 0, size: memory.size, hva: memory.windowHva(0), dirtyLog: false, readonly: false });
-    const supported = parseCpuid(kvm.supportedCpuid());
-    for (let id = 0; id < 2; id++) {
-      const vcpu = new Vcpu(vm.createVcpu(id), id);
-      cpus.push(vcpu);
-      const options = { cpus: 2, apicId: id, tscKhz: vcpu.tscKhz(), physBits: supportedPhysBits(supported), tscDeadline: kvm.extension(KVM_CAP_TSC_DEADLINE_TIMER) > 0 };
-      vcpu.setCpuid(encodeCpuid(guestCpuid(supported, options)));
-    }
+    for (let id = 0; id < 2; id++) cpus.push(new Vcpu(vm.createVcpu(id), id));
+    const setup = new CpuSetup(kvm, cpus);
+    setup.setCpuids();
     const run = cpus[0].mapRun(kvm.limits.runBytes);
-    body({ kvm, memory, cpus, run: new Uint32Array(run.buffer, 0, 64) });
+    body({ setup, memory, cpus, run: new Uint32Array(run.buffer, 0, 64) });
   } finally {
     for (const vcpu of cpus) close(vcpu.fd);
     vm.close();
@@ -53,28 +50,6 @@ function runToExit(vcpu: Vcpu, run: Uint32Array): number {
 }
 
 describe('CPU set-up on KVM', () => {
-  it('is taken by KVM and given back', () => {
-    withMachine(({ kvm, cpus }) => {
-      const supported = parseCpuid(kvm.supportedCpuid());
-      for (const [id, vcpu] of cpus.entries()) {
-        vcpu.setLapic(legacyPins(resetLapic(vcpu.getLapic())));
-        const lapic = new DataView(vcpu.getLapic().buffer);
-        assert.deepEqual([lapic.getUint32(LAPIC_LVT_LINT0, true) & 0x1_0700, lapic.getUint32(LAPIC_LVT_LINT1, true) & 0x1_0700], [0x700, 0x400]);
-        assert.equal(lapic.getUint32(0x20, true) >>> 24, id);
-        vcpu.setFpu(initialFpu());
-        vcpu.setEvents(noEvents());
-        assert.ok(ioctlStruct(vcpu.fd, k.KVM_SET_XCRS, initialXcrs()) >= 0);
-        vcpu.setSregs(resetSregs(id === 0));
-        vcpu.setRegs(resetRegs());
-        vcpu.setMpState(initialMpState(id === 0)[0]);
-        assert.equal(vcpu.getMpState(), id === 0 ? 0 : 1);
-        vcpu.setMsrs(initialMsrs({ physBits: supportedPhysBits(supported), hole: 0x8000_0000, vmx: hasVmx(supported) }));
-        assert.equal(vcpu.getMsrs([MTRR_DEF_TYPE]).get(MTRR_DEF_TYPE), 0xc06n);
-        assert.equal(vcpu.getMsrs([0x277]).get(0x277), 0x0007_0406_0007_0406n);
-      }
-    });
-  });
-
   // mov dx, 0x80 with the operand size of both modes; out dx, al; jmp $
   const STOP = [0x66, 0xba, 0x80, 0x00, 0xee, 0xeb, 0xfe];
   const entries: ((memory: GuestMemory) => BootEntry)[] = [
@@ -82,15 +57,39 @@ describe('CPU set-up on KVM', () => {
     (memory) => ({ kind: 'pvh', eip: CODE, ebx: BOOT_INFORMATION, esp: BOOT_STACK_TOP, gdt: writeGdt(memory, 32) }),
     (memory) => ({ kind: 'multiboot', eip: CODE, eax: 0x2bad_b002, ebx: BOOT_INFORMATION, esp: BOOT_STACK_TOP, gdt: writeGdt(memory, 32) }),
   ];
+
+  it('is taken by KVM and given back, at power-on and at a reset from x2APIC mode', () => {
+    withMachine(({ setup, memory, cpus }) => {
+      for (let round = 0; round < 2; round++) {
+        setup.reset(entries[0](memory));
+        for (const [id, vcpu] of cpus.entries()) {
+          const lapic = new DataView(vcpu.getLapic().buffer);
+          assert.deepEqual([lapic.getUint32(LAPIC_LVT_LINT0, true) & 0x1_0700, lapic.getUint32(LAPIC_LVT_LINT1, true) & 0x1_0700], [0x700, 0x400]);
+          assert.equal(lapic.getUint32(LAPIC_ID, true) >>> 24, id);
+          assert.equal(vcpu.getMpState(), id === 0 ? MP_STATE_RUNNABLE : MP_STATE_UNINITIALIZED);
+          const msrs = vcpu.getMsrs([MTRR_DEF_TYPE, PAT]);
+          assert.deepEqual([msrs.get(MTRR_DEF_TYPE), msrs.get(PAT)], [0xc06n, 0x0007_0406_0007_0406n]);
+          const sregs = vcpu.getSregs();
+          const view = new DataView(sregs.buffer);
+          assert.equal(view.getUint32(KVM_SREGS.apic_base, true), id === 0 ? 0xfee0_0900 : 0xfee0_0800);
+          view.setUint32(KVM_SREGS.apic_base, view.getUint32(KVM_SREGS.apic_base, true) | X2APIC, true);
+          vcpu.setSregs(sregs);
+          vcpu.setMsrs([[PAT, 0x0606_0606_0606_0606n]]);
+        }
+      }
+      setup.reset(null);
+      const regs = new DataView(cpus[0].getRegs().buffer);
+      assert.equal(regs.getUint32(KVM_REGS.rip, true), 0xfff0);
+    });
+  });
+
   for (const make of entries) {
     it(`enters as ${make(GuestMemory.allocate(2 ** 20)).kind}, with the stack and the segments usable`, () => {
-      withMachine(({ memory, cpus: [vcpu], run }) => {
+      withMachine(({ setup, memory, cpus: [vcpu], run }) => {
         const entry = make(memory);
         // push rax; pop rax; mov ax, ds; mov es, ax; mov ax, ss; mov ss, ax
         memory.write(CODE, Uint8Array.of(0x50, 0x59, 0x8c, 0xda, 0x8e, 0xc2, 0x8c, 0xd2, 0x8e, 0xd2, ...STOP));
-        vcpu.setSregs(entrySregs(entry, vcpu.getSregs()));
-        vcpu.setRegs(entryRegs(entry));
-        vcpu.setFpu(initialFpu());
+        setup.reset(entry);
         assert.equal(runToExit(vcpu, run), k.KVM_EXIT_IO);
         const regs = new DataView(vcpu.getRegs().buffer);
         const read = (field: number): number => Number(regs.getBigUint64(field, true));

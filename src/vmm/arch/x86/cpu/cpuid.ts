@@ -36,6 +36,7 @@ export interface CpuidOptions {
 // Leaf 1.
 const ECX1_MONITOR = 1 << 3;
 const ECX1_VMX = 1 << 5;
+const ECX1_XSAVE = 1 << 26;
 const ECX1_PDCM = 1 << 15;
 const ECX1_X2APIC = 1 << 21;
 const ECX1_TSC_DEADLINE = 1 << 24;
@@ -124,6 +125,11 @@ export function signature(entries: readonly CpuidEntry[]): number {
 /** Whether a guest with these entries sees VMX. */
 export function hasVmx(entries: readonly CpuidEntry[]): boolean {
   return ((find(entries, 1)?.ecx ?? 0) & ECX1_VMX) !== 0;
+}
+
+/** Whether a guest with these entries sees XSAVE, and so has XCR0. */
+export function hasXsave(entries: readonly CpuidEntry[]): boolean {
+  return ((find(entries, 1)?.ecx ?? 0) & ECX1_XSAVE) !== 0;
 }
 
 /** Bits that number `count` things. */

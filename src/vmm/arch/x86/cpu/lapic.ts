@@ -15,6 +15,7 @@ export const LAPIC_LVT_LINT0 = 0x350;
 export const LAPIC_LVT_LINT1 = 0x360;
 const LAPIC_LVT_ERROR = 0x370;
 
+const ID_SHIFT = 24;
 const DFR_FLAT = 0xffff_ffff;
 const SVR_RESET = 0xff;
 const LVT_MASKED = 0x1_0000;
@@ -26,12 +27,15 @@ const LOCAL_VECTOR_TABLE = [LAPIC_LVT_TIMER, LAPIC_LVT_THERMAL, LAPIC_LVT_PERFOR
 const VERSION_LAST_ENTRY_SHIFT = 16;
 const CMCI_ENTRY = 6;
 
-/** The page after reset, with id and version of `current`, which is not changed. */
-export function resetLapic(current: Uint8Array): Uint8Array {
+/**
+ * The page after reset, in xAPIC form.
+ * @param current the vCPU's page, for the version; not changed.
+ */
+export function resetLapic(current: Uint8Array, apicId: number): Uint8Array {
   const before = new DataView(current.buffer, current.byteOffset, KVM_LAPIC_STATE.size);
   const view = new DataView(new ArrayBuffer(KVM_LAPIC_STATE.size));
   const version = before.getUint32(LAPIC_VERSION, true);
-  view.setUint32(LAPIC_ID, before.getUint32(LAPIC_ID, true), true);
+  view.setUint32(LAPIC_ID, ((apicId & 0xff) << ID_SHIFT) >>> 0, true);
   view.setUint32(LAPIC_VERSION, version, true);
   view.setUint32(LAPIC_DFR, DFR_FLAT, true);
   view.setUint32(LAPIC_SVR, SVR_RESET, true);

@@ -19,6 +19,7 @@ const structures: Record<string, [struct: string, layout: Readonly<Record<string
   vcpu_events: ['kvm_vcpu_events', layouts.KVM_VCPU_EVENTS],
   xcrs: ['kvm_xcrs', layouts.KVM_XCRS],
   xcr: ['kvm_xcr', layouts.KVM_XCR],
+  debugregs: ['kvm_debugregs', layouts.KVM_DEBUGREGS],
 };
 
 describe('layouts of KVM structures', () => {

@@ -46,3 +46,5 @@ export const KVM_VCPU_EVENTS = {
 
 export const KVM_XCRS = { size: 392, nr_xcrs: 0, flags: 4, xcrs: 8 } as const;
 export const KVM_XCR = { size: 16, xcr: 0, value: 8 } as const;
+
+export const KVM_DEBUGREGS = { size: 128, db: 0, dr6: 32, dr7: 40, flags: 48 } as const;

@@ -4,7 +4,7 @@ import type { BootEntry } from '../boot/entry.ts';
 import { LAPIC_ID, LAPIC_LVT_LINT0, LAPIC_LVT_LINT1, LAPIC_VERSION, legacyPins, resetLapic } from './lapic.ts';
 import { KVM_FPU, KVM_LAPIC_STATE, KVM_REGS, KVM_SEGMENT, KVM_SREGS } from './layouts.ts';
 import { initialMsrs, MTRR_DEF_TYPE } from './msrs.ts';
-import { entryRegs, entrySregs, initialFpu, initialMpState, initialXcrs, noEvents, resetRegs, resetSregs } from './registers.ts';
+import { entryRegs, entrySregs, initialDebugRegs, initialFpu, initialXcrs, noEvents, resetRegs, resetSregs } from './registers.ts';
 
 const gdt = { base: 0x5000, limit: 31 };
 const LINUX: BootEntry = { kind: 'linux64', rip: 0x1_0000_0200, rsi: 0x6000, rsp: 0x8000, pageTable: 0x9000, gdt };
@@ -51,19 +51,17 @@ describe('registers at entry', () => {
   });
 
   it('have the sizes of their structures, with the defaults of FNINIT and XCR0', () => {
-    assert.deepEqual([initialFpu(), initialXcrs(), noEvents(), initialMpState(true), initialMpState(false)].map((b) => b.length), [416, 392, 64, 4, 4]);
+    assert.deepEqual([initialFpu(), initialXcrs(), noEvents(), initialDebugRegs()].map((b) => b.length), [416, 392, 64, 128]);
     const fpu = new DataView(initialFpu().buffer);
     assert.deepEqual([fpu.getUint16(KVM_FPU.fcw, true), fpu.getUint32(KVM_FPU.mxcsr, true)], [0x37f, 0x1f80]);
-    assert.deepEqual([initialMpState(true)[0], initialMpState(false)[0]], [0, 1]);
   });
 });
 
 describe('local APIC page', () => {
   it('is reset, with LINT0 as ExtINT and LINT1 as NMI', () => {
     const page = new Uint8Array(KVM_LAPIC_STATE.size).fill(0xa5);
-    new DataView(page.buffer).setUint32(LAPIC_ID, 3 << 24, true);
     new DataView(page.buffer).setUint32(LAPIC_VERSION, 0x0105_0014, true);
-    const reset = resetLapic(page);
+    const reset = resetLapic(page, 3);
     const at = (bytes: Uint8Array, register: number): number => new DataView(bytes.buffer).getUint32(register, true);
     assert.deepEqual([at(reset, LAPIC_ID), at(reset, LAPIC_VERSION), at(reset, 0xf0), at(reset, 0xe0), at(reset, LAPIC_LVT_LINT0)], [3 << 24, 0x0105_0014, 0xff, 0xffff_ffff, 0x1_0000]);
     const ready = legacyPins(reset);

@@ -2,8 +2,9 @@
 // kernel that is booted directly (Linux Documentation/arch/x86/boot.rst; Xen docs/misc/pvh; Multiboot 0.6.96 §3.2).
 // Control registers, APIC base and the like that an entry does not name are taken from KVM_GET_SREGS of a vCPU after reset.
 import { BOOT_CODE_SELECTOR, BOOT_DATA_SELECTOR, type BootEntry } from '../boot/entry.ts';
-import { KVM_DTABLE, KVM_FPU, KVM_MP_STATE, KVM_REGS, KVM_SEGMENT, KVM_SREGS, KVM_VCPU_EVENTS, KVM_XCR, KVM_XCRS } from './layouts.ts';
+import { KVM_DEBUGREGS, KVM_DTABLE, KVM_FPU, KVM_REGS, KVM_SEGMENT, KVM_SREGS, KVM_VCPU_EVENTS, KVM_XCR, KVM_XCRS } from './layouts.ts';
 
+/** Values of kvm_mp_state (KVM_MP_STATE_*): a first vCPU runs. */
 export const MP_STATE_RUNNABLE = 0;
 /** Waits for INIT and SIPI. */
 export const MP_STATE_UNINITIALIZED = 1;
@@ -37,6 +38,8 @@ const TSS_LIMIT = 0x67;
 const FCW_DEFAULT = 0x37f;
 const MXCSR_DEFAULT = 0x1f80;
 const XCR0_X87 = 1;
+const DR6_RESET = 0xffff_0ff0;
+const DR7_RESET = 0x400;
 
 // kvm_vcpu_events.flags: which parts of the structure count.
 const EVENTS_NMI_PENDING = 0x01;
@@ -169,16 +172,17 @@ export function initialXcrs(): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
+/** kvm_debugregs after reset. */
+export function initialDebugRegs(): Uint8Array {
+  const view = new DataView(new ArrayBuffer(KVM_DEBUGREGS.size));
+  put64(view, KVM_DEBUGREGS.dr6, DR6_RESET);
+  put64(view, KVM_DEBUGREGS.dr7, DR7_RESET);
+  return new Uint8Array(view.buffer);
+}
+
 /** kvm_vcpu_events with nothing pending, injected or masked. */
 export function noEvents(): Uint8Array {
   const view = new DataView(new ArrayBuffer(KVM_VCPU_EVENTS.size));
   view.setUint32(KVM_VCPU_EVENTS.flags, EVENTS_NMI_PENDING | EVENTS_SIPI_VECTOR | EVENTS_SHADOW, true);
-  return new Uint8Array(view.buffer);
-}
-
-/** kvm_mp_state: the first vCPU runs, the others wait for INIT and SIPI. */
-export function initialMpState(bootProcessor: boolean): Uint8Array {
-  const view = new DataView(new ArrayBuffer(KVM_MP_STATE.size));
-  view.setUint32(KVM_MP_STATE.mp_state, bootProcessor ? MP_STATE_RUNNABLE : MP_STATE_UNINITIALIZED, true);
   return new Uint8Array(view.buffer);
 }
