@@ -15,7 +15,7 @@ import { ScreenSource } from '../src/vmm/display/screen-source.ts';
 import { allocateWindow } from '../src/vmm/memory/window.ts';
 import { FakePlatform } from '../src/vmm/testing/fake-platform.ts';
 
-const ROUNDS = 5;
+const ROUNDS = 9;
 const IDLE_SECONDS = 5;
 const SIZES = [{ width: 1280, height: 800 }, { width: 1920, height: 1080 }];
 
