@@ -98,6 +98,8 @@ function hostBridge(input: AcpiInput): aml.Aml {
   const windows = [
     busNumbers(0, input.ecam === null ? 255 : input.ecam.size / 2 ** 20 - 1),
     ioPorts(0xcf8, 8),
+    // The LPC bridge decodes the power management block: Linux claims it there, below the bridge's windows, and complains if it lies in none.
+    ioWindow(input.pm.base, input.pm.base + input.pm.size),
     ioWindow(input.ioWindow.start, input.ioWindow.end),
     memoryWindow(input.memoryWindow.start, input.memoryWindow.end),
   ];
