@@ -8,6 +8,36 @@ import { connectRunning } from '../launcher/launch.ts';
 import { readMachine } from '../library/machine-file.ts';
 import type { MachineConnection } from '../machine-connection.ts';
 
+/**
+ * The machine as the library shows it.
+ * @param live what the running machine last said of itself, or null when nobody is connected to it
+ * @param launching whether a start is under way here
+ */
+export function entryOf(id: string, folder: string, live: MachineState | null, launching: boolean): LibraryEntry {
+  const read = readMachine(folder);
+  const file = 'config' in read ? { config: read.config } : { damaged: read.damaged };
+  const base = { id, ...file };
+  if (live !== null) {
+    const { state, backend, problem } = live;
+    return { ...base, state: state === 'ended' ? 'stopping' : state, backend, problem };
+  }
+  if (launching) return { ...base, state: 'starting' };
+  try {
+    const held = isHeld(folder);
+    const outcome = lastOutcome(folder);
+    if (held && readRunInfo(folder) !== null) {
+      // A run takes the last outcome away when it begins, and leaves its own just before it ends.
+      return { ...base, state: outcome === null || outcome.how === 'killed' ? 'starting' : 'stopping' };
+    }
+    if (outcome === null) return { ...base, state: 'off' };
+    const failed = outcome.how === 'failed' || outcome.how === 'killed';
+    return { ...base, state: failed ? 'failed' : 'off', lastOutcome: outcome, problem: outcome.problem };
+  } catch (thrown) {
+    const why = thrown instanceof VitrineError ? thrown.problem.why : `${(thrown as Error).message}.`;
+    return { ...base, state: 'failed', problem: { attempted: 'see how the machine stands', on: folder, why, remedy: '', code: 'folder-unreadable' } };
+  }
+}
+
 /** How soon a machine that is held but does not answer is looked at again, in milliseconds. */
 const LOOK_AGAIN = 40;
 
@@ -108,31 +138,6 @@ export class Tracker {
   }
 
   #tell(): void {
-    if (!this.#closed) this.#changed(this.#entry());
-  }
-
-  #entry(): LibraryEntry {
-    const read = readMachine(this.#folder);
-    const file = 'config' in read ? { config: read.config } : { damaged: read.damaged };
-    const base = { id: this.id, ...file };
-    if (this.#live !== null) {
-      const { state, backend, problem } = this.#live;
-      return { ...base, state: state === 'ended' ? 'stopping' : state, backend, problem };
-    }
-    if (this.#launching > 0) return { ...base, state: 'starting' };
-    try {
-      const held = isHeld(this.#folder);
-      const outcome = lastOutcome(this.#folder);
-      if (held && readRunInfo(this.#folder) !== null) {
-        // A run takes the last outcome away when it begins, and leaves its own just before it ends.
-        return { ...base, state: outcome === null || outcome.how === 'killed' ? 'starting' : 'stopping' };
-      }
-      if (outcome === null) return { ...base, state: 'off' };
-      const failed = outcome.how === 'failed' || outcome.how === 'killed';
-      return { ...base, state: failed ? 'failed' : 'off', lastOutcome: outcome, problem: outcome.problem };
-    } catch (thrown) {
-      const why = thrown instanceof VitrineError ? thrown.problem.why : `${(thrown as Error).message}.`;
-      return { ...base, state: 'failed', problem: { attempted: 'see how the machine stands', on: this.#folder, why, remedy: '', code: 'folder-unreadable' } };
-    }
+    if (!this.#closed) this.#changed(entryOf(this.id, this.#folder, this.#live, this.#launching > 0));
   }
 }

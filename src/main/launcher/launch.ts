@@ -94,7 +94,7 @@ export async function connectRunning(folder: string, id: string, env: NodeJS.Pro
 }
 
 /** Waits for the machine's first word about itself. Rejects when the connection is lost before. */
-async function firstState(connection: MachineConnection): Promise<MachineState> {
+export async function firstState(connection: MachineConnection): Promise<MachineState> {
   return new Promise((resolve, reject) => {
     const end = connection.client.watch('machine', (state) => {
       end();

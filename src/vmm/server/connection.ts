@@ -29,6 +29,7 @@ export class Connection {
   /** evdev codes that are down, in the order in which they went down. */
   readonly #held = new Set<number>();
   #buttons = 0;
+  #serialWatches = 0;
   #attachment: ScreenAttachment | null = null;
 
   constructor(hub: Hub, socket: WebSocket) {
@@ -40,6 +41,10 @@ export class Connection {
 
   get attached(): boolean {
     return this.#attachment !== null;
+  }
+
+  get watchesSerial(): boolean {
+    return this.#serialWatches > 0;
   }
 
   receive(data: Buffer, isBinary: boolean): void {
@@ -172,7 +177,12 @@ export class Connection {
       serial: (start, append) => {
         const { bytes, dropped } = machine.serial.backlog();
         start({ data: toBase64(bytes), dropped });
-        return machine.serial.subscribe((more) => append(toBase64(more)));
+        this.#serialWatches++;
+        const stop = machine.serial.subscribe((more) => append(toBase64(more)));
+        return () => {
+          this.#serialWatches--;
+          stop();
+        };
       },
       log: (start, append, _end: End) => {
         start({ lines: machine.log.backlog() });

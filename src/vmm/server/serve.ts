@@ -115,7 +115,21 @@ function listen(server: Server, path: string): Promise<void> {
   });
 }
 
-/** Serves `machine`. Throws a VitrineError when the folder is open to others or the socket cannot be made. */
+/** Set to 1 by who wants every byte that the guest writes from the first on: a guest of ours may end within milliseconds. */
+export const AWAIT_CONSOLE = 'VITRINE_AWAIT_CONSOLE';
+/** Who asked for the wait may have died meanwhile; milliseconds. */
+const CONSOLE_PATIENCE = 10_000;
+
+/** Resolves when somebody watches the serial console. */
+async function consoleWatched(hub: Hub): Promise<void> {
+  const deadline = Date.now() + CONSOLE_PATIENCE;
+  while (Date.now() < deadline && ![...hub.connections].some((connection) => connection.watchesSerial)) await new Promise((resolve) => setTimeout(resolve, 2));
+}
+
+/**
+ * Serves `machine`. With VITRINE_AWAIT_CONSOLE=1 it resolves only once somebody watches the serial console, or after 10 s.
+ * Throws a VitrineError when the folder is open to others or the socket cannot be made.
+ */
 export async function serveMachine({ socketPath, machine }: MachineServerOptions): Promise<MachineServer> {
   checkPrivateFolder(dirname(socketPath));
   await removeStale(socketPath);
@@ -143,6 +157,7 @@ export async function serveMachine({ socketPath, machine }: MachineServerOptions
   });
   await listen(server, socketPath);
   chmodSync(socketPath, 0o600);
+  if (process.env[AWAIT_CONSOLE] === '1') await consoleWatched(hub);
   return {
     get connections() {
       return hub.connections.size;

@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import fc from 'fast-check';
+import { VitrineError } from '../shared/errors.ts';
+import { memorySize, parseCommandLine } from './arguments.ts';
+import { EscapeReader } from './console.ts';
+import { exitCodeAfter } from './exit-codes.ts';
+import { HELP } from './help.ts';
+
+const MiB = 2 ** 20;
+const parse = (line: string) => parseCommandLine(line.split(' ').filter(Boolean), '/here');
+const refused = (line: string, why: RegExp) => assert.throws(() => parse(line), (e) => e instanceof VitrineError && e.problem.code === 'usage' && why.test(e.message), line);
+
+test('run: defaults, and everything given', () => {
+  assert.deepEqual(parse('run --kernel k'), {
+    command: 'run', serial: 'stdio', backend: undefined,
+    machine: {
+      name: 'k (vitrine run)', memory: 512 * MiB, cpus: 1, boot: { kernel: '/here/k', initrd: undefined, append: '' }, display: { kind: 'none' }, onReset: 'stop', testDevices: true, exitOnHalt: false,
+    },
+  });
+  const all = parseCommandLine(['run', '--kernel=/k', '--initrd', 'i', '--append', 'console=ttyS0 quiet', '--memory', '2G', '--cpus', '32', '--serial', 'none', '--display', 'canvas', '--exit-on-halt', '--lab'], '/here');
+  assert.ok(all.command === 'run' && all.serial === 'none' && all.backend === 'lab');
+  assert.deepEqual(all.machine.boot, { kernel: '/k', initrd: '/here/i', append: 'console=ttyS0 quiet' });
+  assert.ok(all.machine.memory === 2048 * MiB && all.machine.cpus === 32 && all.machine.display?.kind === 'canvas' && all.machine.exitOnHalt === true);
+});
+
+test('at most one display backend, however two are asked for', () => {
+  refused('run --kernel k --display canvas --display none', /at most one display backend/);
+  refused('run --kernel k --display canvas --display canvas', /at most one display backend/);
+  refused('run --kernel k --display canvas,none', /at most one display backend/);
+  refused('run --kernel k --display vnc', /canvas or none/);
+});
+
+test('what makes no sense is refused with words', () => {
+  refused('run', /--kernel FILE is missing/);
+  refused('run --kernel', /kernel/);
+  refused('run --kernel=', /name is empty/);
+  refused('run --kernel k --kernel l', /--kernel is given twice/);
+  refused('run --kernel k extra', /one word too many/);
+  refused('run --kernel k --sound yes', /sound/);
+  refused('run --kernel k --serial file', /stdio or none/);
+  refused('run --kernel k --kvm --lab', /one place/);
+  refused('frobnicate', /no such command/);
+  refused('toString', /no such command/);
+  refused('start', /name is missing/);
+  refused('pause', /name is missing/);
+  refused('screenshot x', /missing/);
+  refused('screenshot x y z', /one word too many/);
+  refused('serve --port 70000', /0 to 65535/);
+  refused('serve --port -1', /port/);
+  refused('stop x --timeout soon', /whole number/);
+  refused('list x', /one word too many/);
+  refused('doctor --report x', /belongs to --selftest/);
+  refused('help frobnicate', /no such command/);
+});
+
+test('silly numbers of CPUs', () => {
+  for (const silly of ['0', '-1', '33', '1.5', 'two', '1e1', '99999999999999999999', '0x2', '']) {
+    assert.throws(() => parseCommandLine(['run', '--kernel', 'k', `--cpus=${silly}`], '/'), (e) => e instanceof VitrineError && e.problem.code === 'usage', silly);
+  }
+});
+
+test('memory: sizes as people write them, and silly ones', () => {
+  assert.equal(memorySize('512M'), 512 * MiB);
+  assert.equal(memorySize('512'), 512 * MiB);
+  assert.equal(memorySize('2g'), 2048 * MiB);
+  assert.equal(memorySize('1.5G'), 1536 * MiB);
+  assert.equal(memorySize('65536K'), 64 * MiB);
+  assert.equal(memorySize('1T'), 1024 * 1024 * MiB);
+  assert.equal(memorySize('512MiB'), 512 * MiB);
+  for (const silly of ['', '0', '1M', '-512M', '2T', '99999999999G', '512X', 'M', '1e9', '0x200M', '1000K', '512 512', 'NaN', 'Infinity']) {
+    assert.throws(() => memorySize(silly), (e) => e instanceof VitrineError && e.problem.code === 'usage', silly);
+  }
+  fc.assert(fc.property(fc.string(), (text) => {
+    try {
+      assert.equal(memorySize(text) % MiB, 0);
+    } catch (thrown) {
+      assert.ok(thrown instanceof VitrineError);
+    }
+  }));
+});
+
+test('any words are understood or refused, never anything else', () => {
+  const word = fc.oneof(fc.constantFrom(...Object.keys(HELP), '--kernel', '--force', '--json', '--', '-', '--help', '--cpus=2', '--port'), fc.string());
+  fc.assert(fc.property(fc.array(word, { maxLength: 6 }), (words) => {
+    try {
+      assert.ok(parseCommandLine(words, '/').command.length > 0);
+    } catch (thrown) {
+      assert.ok(thrown instanceof VitrineError && thrown.problem.code === 'usage', String(thrown));
+    }
+  }), { numRuns: 2000 });
+});
+
+test('help is found wherever it is asked for', () => {
+  assert.deepEqual(parse(''), { command: 'help', topic: '' });
+  assert.deepEqual(parse('--help'), { command: 'help', topic: '' });
+  assert.deepEqual(parse('help run'), { command: 'help', topic: 'run' });
+  assert.deepEqual(parse('run --help'), { command: 'help', topic: 'run' });
+  assert.deepEqual(parse('--version'), { command: 'version' });
+  assert.deepEqual(parse('stop x y --force'), { command: 'stop', names: ['x', 'y'], force: true, seconds: 60 });
+});
+
+test('exit codes after a machine\'s life', () => {
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'powered-off' }), 0);
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'halted' }), 0);
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'debug-exit', exitCode: 33 }), 33);
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'reset' }), 5);
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'forced' }), 6);
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'failed' }), 1);
+  assert.equal(exitCodeAfter({ endedAt: 0, how: 'killed' }), 1);
+});
+
+test('Ctrl+A X ends, twice sends one, and anything else goes to the guest', () => {
+  const keys = new EscapeReader();
+  const read = (text: string) => {
+    const { bytes, end } = keys.read(Buffer.from(text, 'latin1'));
+    return [Buffer.from(bytes).toString('latin1'), end];
+  };
+  assert.deepEqual(read('ls\r\x03'), ['ls\r\x03', false]);
+  assert.deepEqual(read('\x01\x01'), ['\x01', false]);
+  assert.deepEqual(read('a\x01'), ['a', false]);
+  assert.deepEqual(read('bc'), ['\x01bc', false]);
+  assert.deepEqual(read('d\x01xe'), ['d', true]);
+});

@@ -1,0 +1,173 @@
+// The command line: from words to a request that is right in itself, or a problem with code "usage". Nothing is opened or started here.
+import { isAbsolute, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { VitrineError } from '../shared/errors.ts';
+import type { NewMachine } from '../shared/protocol/front.ts';
+import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
+import type { Backend } from '../shared/protocol/machine.ts';
+import { HELP } from './help.ts';
+
+const MiB = 2 ** 20;
+const DEFAULT_MEMORY = 512 * MiB;
+const DEFAULT_STOP_SECONDS = 60;
+const MAX_SECONDS = 7 * 24 * 3600;
+
+export type Request =
+  | { command: 'help'; topic: string }
+  | { command: 'version' }
+  | { command: 'run'; machine: NewMachine; serial: 'stdio' | 'none'; backend?: Backend }
+  | { command: 'start'; names: string[]; backend?: Backend }
+  | { command: 'stop'; names: string[]; force: boolean; seconds: number }
+  | { command: 'pause' | 'resume'; names: string[] }
+  | { command: 'list'; json: boolean }
+  | { command: 'screenshot'; name: string; file: string }
+  | { command: 'serve'; port: number; backend?: Backend }
+  | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
+
+type Options = Record<string, { type: 'string' | 'boolean' }>;
+
+function usage(on: string, why: string, remedy = ''): VitrineError {
+  return new VitrineError({ attempted: 'understand the command line', on, why, remedy: remedy === '' ? '"vitrine help" shows what there is.' : remedy, code: 'usage' });
+}
+
+/** The words after the command. Every option may be given once. */
+function words(command: string, args: string[], options: Options, positionals: { least: number; most: number; what: string }) {
+  const remedy = `"vitrine help ${command}" shows what there is.`;
+  let parsed;
+  try {
+    parsed = parseArgs({ args, options, allowPositionals: true, strict: true, tokens: true });
+  } catch (thrown) {
+    throw usage(command, `${(thrown as Error).message.split('. To specify')[0].replace(/\.$/, '')}.`, remedy);
+  }
+  const seen = new Set<string>();
+  for (const token of parsed.tokens) {
+    if (token.kind !== 'option') continue;
+    if (seen.has(token.name)) {
+      // A display is what people give twice, hoping for two.
+      if (token.name === 'display') throw usage(command, 'a machine has at most one display backend, and --display is given twice.', remedy);
+      throw usage(command, `--${token.name} is given twice.`, remedy);
+    }
+    seen.add(token.name);
+  }
+  const { least, most, what } = positionals;
+  if (parsed.positionals.length < least) throw usage(command, `${what} is missing.`, remedy);
+  if (parsed.positionals.length > most) throw usage(command, `"${parsed.positionals[most]}" is one word too many.`, remedy);
+  return { values: parsed.values as Record<string, string | boolean | undefined>, positionals: parsed.positionals };
+}
+
+function wholeNumber(text: string, option: string, least: number, most: number, what: string): number {
+  const number = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(number >= least && number <= most)) throw usage(`${option} ${text}`, `${what} is a whole number from ${least} to ${most}.`);
+  return number;
+}
+
+/** Bytes from "512M", "2G", "1.5G", "512". Throws when it is no size, not whole MiB, or beyond what a machine can have. */
+export function memorySize(text: string): number {
+  const option = `--memory ${text}`;
+  const match = /^(\d{1,15}(?:\.\d{1,6})?)\s*([KMGT]?)(?:i?B)?$/i.exec(text);
+  if (match === null) throw usage(option, 'a size is a number with K, M, G or T behind it, such as 512M.');
+  const unit = { K: 1024, M: MiB, G: 1024 * MiB, T: MiB * MiB, '': MiB }[match[2].toUpperCase()]!;
+  const bytes = Number(match[1]) * unit;
+  if (bytes < MIN_MEMORY) throw usage(option, `a machine needs at least ${MIN_MEMORY / MiB} MiB of memory.`);
+  if (bytes > MAX_MEMORY) throw usage(option, 'a machine can have at most 1 TiB of memory.');
+  if (bytes % MiB !== 0) throw usage(option, 'memory is given in whole MiB.');
+  return bytes;
+}
+
+function oneOf<T extends string>(text: string, option: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) throw usage(`${option} ${text}`, `${option} is ${choices.join(' or ')}.`);
+  return found;
+}
+
+const BACKEND_OPTIONS: Options = { kvm: { type: 'boolean' }, lab: { type: 'boolean' } };
+
+function backend(values: Record<string, unknown>): Backend | undefined {
+  if (values.kvm === true && values.lab === true) throw usage('--kvm --lab', 'a machine runs in one place.');
+  return values.kvm === true ? 'kvm' : values.lab === true ? 'lab' : undefined;
+}
+
+function display(text: string): NewMachine['display'] {
+  const asked = text.split(',');
+  if (asked.length > 1) throw usage(`--display ${text}`, 'a machine has at most one display backend.');
+  return oneOf(text, '--display', ['canvas', 'none'] as const) === 'canvas' ? { kind: 'canvas' } : { kind: 'none' };
+}
+
+function parseRun(args: string[], cwd: string): Request {
+  const { values } = words('run', args, {
+    kernel: { type: 'string' }, initrd: { type: 'string' }, append: { type: 'string' }, memory: { type: 'string' }, cpus: { type: 'string' },
+    serial: { type: 'string' }, display: { type: 'string' }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS,
+  }, { least: 0, most: 0, what: '' });
+  const text = (name: string) => values[name] as string | undefined;
+  const path = (name: string) => {
+    const given = text(name);
+    if (given === undefined) return undefined;
+    if (given === '') throw usage(`--${name}`, 'the file\'s name is empty.');
+    return isAbsolute(given) ? given : resolve(cwd, given);
+  };
+  const kernel = path('kernel');
+  if (kernel === undefined) throw usage('run', '--kernel FILE is missing.', '"vitrine help run" shows what there is.');
+  return {
+    command: 'run',
+    serial: oneOf(text('serial') ?? 'stdio', '--serial', ['stdio', 'none'] as const),
+    backend: backend(values),
+    machine: {
+      name: `${kernel.split('/').at(-1)} (vitrine run)`.slice(-200),
+      memory: text('memory') === undefined ? DEFAULT_MEMORY : memorySize(text('memory')!),
+      cpus: text('cpus') === undefined ? 1 : wholeNumber(text('cpus')!, '--cpus', 1, MAX_CPUS, 'the number of CPUs'),
+      boot: { kernel, initrd: path('initrd'), append: text('append') ?? '' },
+      display: display(text('display') ?? 'none'),
+      onReset: 'stop',
+      testDevices: true,
+      exitOnHalt: values['exit-on-halt'] === true,
+    },
+  };
+}
+
+/** @param cwd what relative paths are relative to */
+export function parseCommandLine(args: string[], cwd: string): Request {
+  const [command = 'help', ...rest] = args;
+  if (command === '--version' || command === '-V') return { command: 'version' };
+  if (command === 'help' || command === '--help' || command === '-h') {
+    const topic = rest[0] ?? '';
+    if (!Object.hasOwn(HELP, topic)) throw usage(topic, 'there is no such command.');
+    return { command: 'help', topic };
+  }
+  if (command === '' || !Object.hasOwn(HELP, command)) throw usage(command, 'there is no such command.');
+  const end = rest.indexOf('--');
+  if (rest.slice(0, end === -1 ? undefined : end).some((word) => word === '--help' || word === '-h')) return { command: 'help', topic: command };
+  const names = { least: 1, most: Infinity, what: 'the machine\'s name' };
+  const none = { least: 0, most: 0, what: '' };
+  switch (command) {
+    case 'run':
+      return parseRun(rest, cwd);
+    case 'start': {
+      const { values, positionals } = words(command, rest, BACKEND_OPTIONS, names);
+      return { command, names: positionals, backend: backend(values) };
+    }
+    case 'stop': {
+      const { values, positionals } = words(command, rest, { force: { type: 'boolean' }, timeout: { type: 'string' } }, names);
+      const seconds = values.timeout === undefined ? DEFAULT_STOP_SECONDS : wholeNumber(values.timeout as string, '--timeout', 0, MAX_SECONDS, 'the time in seconds');
+      return { command, names: positionals, force: values.force === true, seconds };
+    }
+    case 'pause':
+    case 'resume':
+      return { command, names: words(command, rest, {}, names).positionals };
+    case 'list':
+      return { command, json: words(command, rest, { json: { type: 'boolean' } }, none).values.json === true };
+    case 'screenshot': {
+      const { positionals } = words(command, rest, {}, { least: 2, most: 2, what: 'the machine\'s name or the file' });
+      if (positionals[1] === '') throw usage(command, 'the file\'s name is empty.');
+      return { command, name: positionals[0], file: positionals[1] };
+    }
+    case 'serve': {
+      const { values } = words(command, rest, { port: { type: 'string' }, ...BACKEND_OPTIONS }, none);
+      return { command, port: values.port === undefined ? 0 : wholeNumber(values.port as string, '--port', 0, 65535, 'a port'), backend: backend(values) };
+    }
+    default: {
+      const { values } = words('doctor', rest, { json: { type: 'boolean' }, selftest: { type: 'boolean' }, report: { type: 'string' } }, none);
+      if (values.report !== undefined && values.selftest !== true) throw usage('doctor', '--report belongs to --selftest.');
+      return { command: 'doctor', json: values.json === true, selftest: values.selftest === true, report: values.report as string | undefined };
+    }
+  }
+}

@@ -1,0 +1,43 @@
+// What `vitrine` exits with, for scripts. Told in --help; never renumbered.
+import type { Problem } from '../shared/errors.ts';
+import type { Outcome } from '../shared/protocol/machine.ts';
+
+export const EXIT_OK = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_USAGE = 2;
+export const EXIT_NO_MACHINE = 3;
+export const EXIT_WRONG_STATE = 4;
+export const EXIT_RESET = 5;
+export const EXIT_CUT = 6;
+/** Added to the signal's number when a signal ended the command. */
+export const EXIT_SIGNAL = 128;
+
+const BY_CODE: Record<string, number> = {
+  'no-such-machine': EXIT_NO_MACHINE,
+  'several-machines': EXIT_NO_MACHINE,
+  'not-running': EXIT_WRONG_STATE,
+  'machine-running': EXIT_WRONG_STATE,
+  usage: EXIT_USAGE,
+};
+
+export function exitCodeOf(problem: Problem): number {
+  return BY_CODE[problem.code] ?? EXIT_FAILED;
+}
+
+/** What `vitrine run` exits with after the machine's life. */
+export function exitCodeAfter(outcome: Outcome): number {
+  switch (outcome.how) {
+    case 'powered-off':
+    case 'halted':
+      return EXIT_OK;
+    case 'debug-exit':
+      // A process's exit code has eight bits.
+      return (outcome.exitCode ?? EXIT_FAILED) & 0xff;
+    case 'reset':
+      return EXIT_RESET;
+    case 'forced':
+      return EXIT_CUT;
+    default:
+      return EXIT_FAILED;
+  }
+}

@@ -1,0 +1,70 @@
+// What `vitrine --help` and `vitrine COMMAND --help` print.
+
+const EXITS = `Exit codes
+  0      done; with "run": the guest powered off, or halted for good with --exit-on-halt
+  1      it failed: the reason is on standard error
+  2      the command line cannot be understood
+  3      no such machine, or several of that name
+  4      the machine is not in a state for this: it does not run, or it runs
+  5      with "run": the guest reset itself, or hit a triple fault
+  6      with "run": the machine was cut off (Ctrl+A X)
+  128+n  a signal ended the command
+  With "run", a guest that writes V to isa-debug-exit (port 0xf4) ends it with (V * 2) + 1, whatever that means above.`;
+
+const BACKENDS = `  --kvm  --lab        run on KVM, or in the lab (an emulated host), whatever the probe finds`;
+
+export const HELP: Record<string, string> = {
+  '': `Usage: vitrine COMMAND …
+
+  run         run a kernel in the foreground, its serial port on the terminal
+  start       start machines of the library
+  stop        ask machines to shut down, and wait; --force cuts them off
+  pause       pause machines
+  resume      let them go on
+  list        list the machines
+  screenshot  save a machine's screen as a PNG
+  serve       open the window's pages to a browser on this computer
+  doctor      what this computer can do; --selftest tries it
+  help        help on a command
+
+Machines are named by id or by name.
+
+${EXITS}`,
+  run: `Usage: vitrine run --kernel FILE [options]
+
+Runs a machine that lives as long as this command. Its kernel is a Linux bzImage, an ELF kernel (PVH), or a Multiboot 1 ELF.
+
+  --kernel FILE
+  --initrd FILE
+  --append STRING     the kernel's command line
+  --memory SIZE       512M (default), 2G, …: K, M, G or T, and M without a letter; whole MiB
+  --cpus N            1 (default) to 32
+  --serial stdio|none the first serial port on this terminal (default), or nowhere. Ctrl+A X ends the machine, Ctrl+A Ctrl+A is Ctrl+A
+  --display none|canvas
+                      no screen (default), or one that any open window of Vitrine shows
+  --exit-on-halt      end when every CPU has halted with interrupts off
+${BACKENDS}
+
+${EXITS}`,
+  start: `Usage: vitrine start NAME… [--kvm | --lab]
+
+Starts machines and returns when they run. One that runs already is left alone.`,
+  stop: `Usage: vitrine stop NAME… [--force] [--timeout SECONDS]
+
+Presses the power button and waits until the machine is off, at most 60 seconds or what --timeout says; --timeout 0 does not wait.
+--force cuts the power: what the guest has not saved is lost.`,
+  pause: `Usage: vitrine pause NAME…`,
+  resume: `Usage: vitrine resume NAME…`,
+  list: `Usage: vitrine list [--json]`,
+  screenshot: `Usage: vitrine screenshot NAME FILE.png
+
+Saves the machine's screen as it stands. "-" writes to standard output.`,
+  serve: `Usage: vitrine serve [--port N] [--kvm | --lab]
+
+Prints an address that opens Vitrine in a browser on this computer, and serves it until Ctrl+C. Machines run on.
+From another computer: ssh -L 8080:127.0.0.1:PORT, then the same address with port 8080.`,
+  doctor: `Usage: vitrine doctor [--json] [--selftest [--report FILE]]
+
+Says what this computer can do: KVM, permissions, IOMMU, firmware, networks, sandboxes. Exits with 1 when machines can run nowhere.
+--selftest also runs the freestanding guests and boots Linux, and writes a report.`,
+};

@@ -1,0 +1,182 @@
+// The commands on machines of the library: start, stop, pause, resume, list, screenshot. They speak to the machines themselves, so no
+// window needs to be open.
+import { writeFileSync } from 'node:fs';
+import type { Problem } from '../shared/errors.ts';
+import { sentence, toProblem, VitrineError } from '../shared/errors.ts';
+import type { LibraryEntry } from '../shared/protocol/front.ts';
+import { isHeld, lastOutcome } from '../vmm/server/run-record.ts';
+import { entryOf } from '../main/front/tracker.ts';
+import { chooseBackend } from '../main/launcher/backend.ts';
+import { connectRunning, firstState, startMachine } from '../main/launcher/launch.ts';
+import { ensureBuiltins } from '../main/library/builtin.ts';
+import { Library } from '../main/library/library.ts';
+import type { MachineConnection } from '../main/machine-connection.ts';
+import { EXIT_OK, exitCodeOf } from './exit-codes.ts';
+
+const LOOK = 20;
+
+/** Where a command writes to. */
+export interface Output {
+  out: (text: string) => void;
+  err: (text: string) => void;
+}
+
+function say({ err }: Output, problem: Problem): number {
+  err(`vitrine: ${sentence(problem)}\n`);
+  return exitCodeOf(problem);
+}
+
+/** The library, with the built-in machines, also where no window was ever open. */
+async function openLibrary(): Promise<Library> {
+  const library = new Library();
+  await ensureBuiltins(library);
+  return library;
+}
+
+/** Does it for each machine; the exit code is the first failure's. One that fails does not keep the others from it. */
+async function forEach(names: string[], output: Output, attempted: string, action: (id: string, library: Library) => Promise<void>): Promise<number> {
+  const library = await openLibrary();
+  let code = EXIT_OK;
+  for (const name of names) {
+    try {
+      await action(library.find(name), library);
+    } catch (thrown) {
+      const failed = say(output, toProblem(thrown, attempted, name));
+      if (code === EXIT_OK) code = failed;
+    }
+  }
+  return code;
+}
+
+function notRunning(attempted: string, id: string): VitrineError {
+  return new VitrineError({ attempted, on: id, why: 'it does not run.', remedy: '`vitrine start` starts it.', code: 'not-running' });
+}
+
+/** A connection to the running machine. Throws code "not-running" when it does not run. */
+async function connected(library: Library, id: string, attempted: string): Promise<MachineConnection> {
+  const connection = await connectRunning(library.folderOf(id), id);
+  if (connection === null) throw notRunning(attempted, id);
+  return connection;
+}
+
+export function start(names: string[], output: Output): Promise<number> {
+  const choice = chooseBackend();
+  let told = false;
+  return forEach(names, output, 'start the machine', async (id, library) => {
+    const chosen = await choice;
+    if (chosen.why !== '' && !told) output.err(`${chosen.why}\n`);
+    told = true;
+    await startMachine({ folder: library.folderOf(id), config: library.config(id), choice: chosen });
+  });
+}
+
+/** Waits until nobody holds the machine; false when that took longer than `seconds`. */
+async function wentOff(folder: string, seconds: number): Promise<boolean> {
+  const deadline = Date.now() + seconds * 1000;
+  while (isHeld(folder)) {
+    if (Date.now() >= deadline) return false;
+    await new Promise((resolve) => setTimeout(resolve, LOOK));
+  }
+  return true;
+}
+
+export function stop(names: string[], force: boolean, seconds: number, output: Output): Promise<number> {
+  const attempted = 'stop the machine';
+  return forEach(names, output, attempted, async (id, library) => {
+    const folder = library.folderOf(id);
+    const connection = await connected(library, id, attempted);
+    try {
+      await connection.client.call(force ? 'forceOff' : 'powerButton', {});
+      if (seconds === 0 && !force) return;
+      if (await wentOff(folder, Math.max(seconds, force ? 30 : 0))) {
+        const outcome = lastOutcome(folder);
+        if (outcome?.how === 'failed' && outcome.problem !== undefined) throw new VitrineError(outcome.problem);
+        return;
+      }
+    } catch (thrown) {
+      // Gone before it could answer: that is what was wanted.
+      if (!(thrown instanceof VitrineError && thrown.problem.code === 'connection-lost' && (await wentOff(folder, 5)))) throw thrown;
+      return;
+    } finally {
+      connection.close();
+    }
+    throw new VitrineError({ attempted, on: id, why: `the guest did not shut down within ${seconds} seconds.`, remedy: '--force cuts the power; what it has not saved is lost.', code: 'still-running' });
+  });
+}
+
+export function pauseOrResume(which: 'pause' | 'resume', names: string[], output: Output): Promise<number> {
+  const attempted = `${which} the machine`;
+  return forEach(names, output, attempted, async (id, library) => {
+    const connection = await connected(library, id, attempted);
+    try {
+      await connection.client.call(which, {});
+    } finally {
+      connection.close();
+    }
+  });
+}
+
+export function screenshot(name: string, file: string, output: Output): Promise<number> {
+  const attempted = 'take a screenshot';
+  return forEach([name], output, attempted, async (id, library) => {
+    const connection = await connected(library, id, attempted);
+    try {
+      const png = Buffer.from((await connection.client.call('screenshot', {})).png, 'base64');
+      try {
+        writeFileSync(file === '-' ? 1 : file, png);
+      } catch (thrown) {
+        throw new VitrineError({ attempted: 'save the screenshot', on: file, why: `${(thrown as Error).message}.`, remedy: '', code: 'screenshot-file' }, { cause: thrown });
+      }
+    } finally {
+      connection.close();
+    }
+  });
+}
+
+/** Every machine as it stands, asked of those that run. */
+export async function allMachines(library: Library): Promise<LibraryEntry[]> {
+  return Promise.all(
+    library.ids().map(async (id) => {
+      const folder = `${library.folder}/${id}`;
+      let connection: MachineConnection | null = null;
+      try {
+        connection = await connectRunning(folder, id);
+        const live = connection === null ? null : await firstState(connection);
+        return entryOf(id, folder, live, false);
+      } catch {
+        // It went while it was asked.
+        return entryOf(id, folder, null, false);
+      } finally {
+        connection?.close();
+      }
+    }),
+  );
+}
+
+function table(rows: string[][]): string {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  return rows.map((row) => `${row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]))).join('  ')}\n`).join('');
+}
+
+export async function list(json: boolean, output: Output): Promise<number> {
+  const entries = await allMachines(await openLibrary());
+  if (json) {
+    output.out(`${JSON.stringify(entries, null, 2)}\n`);
+    return EXIT_OK;
+  }
+  if (entries.length === 0) {
+    output.out('There are no machines.\n');
+    return EXIT_OK;
+  }
+  const rows = entries.map(({ id, config, state, backend, damaged }) => [
+    id,
+    damaged === undefined ? state : 'damaged',
+    backend ?? '-',
+    config === undefined ? '-' : `${config.memory / 2 ** 20} MiB`,
+    config === undefined ? '-' : String(config.cpus),
+    // A name may hold anything; a terminal must not obey it.
+    config === undefined ? damaged!.problem.why : config.name.replaceAll(/\p{C}/gu, '?'),
+  ]);
+  output.out(table([['ID', 'STATE', 'ON', 'MEMORY', 'CPUS', 'NAME'], ...rows]));
+  return EXIT_OK;
+}

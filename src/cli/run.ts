@@ -1,0 +1,156 @@
+// `vitrine run`: a machine that lives as long as the command. It lies in the library like any other while it runs, so open windows show
+// it and the other commands reach it; its folder goes when it ends. Should this process be killed, a guard (a shell at the end of a
+// pipe) ends the machine, and the next `run` clears its folder away.
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { sentence, toProblem, VitrineError } from '../shared/errors.ts';
+import type { NewMachine } from '../shared/protocol/front.ts';
+import type { Outcome } from '../shared/protocol/machine.ts';
+import type { BackendChoice } from '../main/launcher/backend.ts';
+import { chooseBackend } from '../main/launcher/backend.ts';
+import { connectRunning, readLogTail, startMachine } from '../main/launcher/launch.ts';
+import { Library } from '../main/library/library.ts';
+import type { MachineConnection } from '../main/machine-connection.ts';
+import { isHeld, lastOutcome, readRunInfo } from '../vmm/server/run-record.ts';
+import { AWAIT_CONSOLE } from '../vmm/server/serve.ts';
+import { openConsole } from './console.ts';
+import { EXIT_SIGNAL, exitCodeAfter, exitCodeOf } from './exit-codes.ts';
+import type { Output } from './machines.ts';
+
+/** In the folder of a machine that goes with its command: the command's process id. */
+const EPHEMERAL = 'ephemeral';
+const LOOK = 10;
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+/** Ends the process $1 unless it is told "done" before its input ends. */
+const GUARD = 'read -r word; [ "$word" = done ] || kill -TERM "$1"';
+
+export interface RunOptions {
+  machine: NewMachine;
+  serial: 'stdio' | 'none';
+  choice?: BackendChoice;
+  /** Runs instead of the machine process; for tests. */
+  entry?: string;
+}
+
+/** A machine that was started for this command alone. */
+export interface EphemeralMachine {
+  readonly connection: MachineConnection | null;
+  /** How it ended; the folder is gone then. */
+  ended(): Promise<{ outcome: Outcome; log: string }>;
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (thrown) {
+    return (thrown as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+/** Clears away what killed commands left, once the machine is over. */
+async function clearLeftovers(library: Library): Promise<void> {
+  for (const id of library.ids()) {
+    let owner: number;
+    try {
+      owner = Number(readFileSync(join(library.folder, id, EPHEMERAL), 'utf8'));
+    } catch {
+      continue;
+    }
+    if (owner > 0 && !isAlive(owner) && !isHeld(join(library.folder, id))) await library.remove(id).catch(() => {});
+  }
+}
+
+/** Makes the machine and starts it. Rejects with the reason when it cannot start; nothing is left behind then. */
+export async function startEphemeral(options: RunOptions, note: (line: string) => void): Promise<EphemeralMachine> {
+  const library = new Library();
+  await clearLeftovers(library);
+  const id = `run-${randomBytes(4).toString('hex')}`;
+  library.createAs(id, options.machine);
+  const folder = library.folderOf(id);
+  let guard: ReturnType<typeof spawn> | null = null;
+  const over = async () => {
+    while (isHeld(folder)) await new Promise((resolve) => setTimeout(resolve, LOOK));
+    guard?.stdin?.end('done\n');
+    guard?.unref();
+    const result = { outcome: lastOutcome(folder), log: readLogTail(folder) };
+    await library.remove(id);
+    return result;
+  };
+  try {
+    writeFileSync(join(folder, EPHEMERAL), String(process.pid));
+    const choice = options.choice ?? (await chooseBackend());
+    if (choice.why !== '') note(choice.why);
+    const env = options.serial === 'stdio' ? { ...process.env, [AWAIT_CONSOLE]: '1' } : process.env;
+    await startMachine({ folder, config: library.config(id), choice, env, entry: options.entry });
+    const pid = readRunInfo(folder)?.pid;
+    if (pid !== undefined && isHeld(folder)) {
+      guard = spawn('/bin/sh', ['-c', GUARD, 'guard', String(pid)], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
+      guard.stdin!.on('error', () => {});
+    }
+    const connection = await connectRunning(folder, id);
+    return {
+      connection,
+      ended: async () => {
+        await connection?.closed;
+        const { outcome, log } = await over();
+        return { outcome: outcome ?? { endedAt: Date.now(), how: 'killed' }, log };
+      },
+    };
+  } catch (thrown) {
+    await over().catch(() => {});
+    throw thrown;
+  }
+}
+
+/** Runs the machine to its end with its serial port on the terminal, and returns the exit code. */
+export async function run(options: RunOptions, output: Output): Promise<number> {
+  let signalled: keyof typeof SIGNALS | null = null;
+  let cut = () => {};
+  const handlers = Object.keys(SIGNALS).map((name) => {
+    const handler = () => {
+      signalled = name as keyof typeof SIGNALS;
+      cut();
+    };
+    process.on(name, handler);
+    return [name, handler] as const;
+  });
+  let closeConsole = () => {};
+  try {
+    const machine = await startEphemeral(options, (line) => output.err(`${line}\n`));
+    const { connection } = machine;
+    if (connection !== null) {
+      cut = () => void connection.client.call('forceOff', {}).catch(() => {});
+      if (signalled !== null) cut();
+      if (options.serial === 'stdio') {
+        const show = (data: string) => void process.stdout.write(Buffer.from(data, 'base64'));
+        connection.client.stream('serial', ({ data }) => show(data), show, () => {});
+        closeConsole = openConsole(process.stdin, {
+          write: async (bytes) => {
+            await connection.client.call('serialWrite', { data: Buffer.from(bytes).toString('base64') });
+          },
+          end: cut,
+        });
+      }
+    }
+    const { outcome, log } = await machine.ended();
+    closeConsole();
+    if (signalled !== null) return EXIT_SIGNAL + SIGNALS[signalled as keyof typeof SIGNALS];
+    if (outcome.problem !== undefined) {
+      output.err(`\nvitrine: ${sentence(outcome.problem)}\n`);
+      // The folder with the log is gone.
+      if (outcome.how === 'killed') output.err(log);
+    }
+    return exitCodeAfter(outcome);
+  } catch (thrown) {
+    const problem = toProblem(thrown, 'run the machine', options.machine.boot.kernel);
+    output.err(`vitrine: ${sentence(problem)}\n`);
+    if (!(thrown instanceof VitrineError) && thrown instanceof Error) output.err(`${thrown.stack ?? ''}\n`);
+    return exitCodeOf(problem);
+  } finally {
+    closeConsole();
+    for (const [name, handler] of handlers) process.off(name, handler);
+  }
+}
