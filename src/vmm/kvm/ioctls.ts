@@ -79,6 +79,7 @@ export const KVM_CAP_SET_IDENTITY_MAP_ADDR = 37;
 export const KVM_CAP_ADJUST_CLOCK = 39;
 export const KVM_CAP_VCPU_EVENTS = 41;
 export const KVM_CAP_MAX_VCPUS = 66;
+export const KVM_CAP_TSC_DEADLINE_TIMER = 72;
 export const KVM_CAP_SIGNAL_MSI = 77;
 export const KVM_CAP_READONLY_MEM = 81;
 export const KVM_CAP_IRQFD_RESAMPLE = 82;

@@ -51,6 +51,8 @@ export class Vcpu {
   getEvents = (): Uint8Array => this.#get(k.KVM_GET_VCPU_EVENTS, 64, 'KVM_GET_VCPU_EVENTS');
   setEvents = (state: Uint8Array): void => this.#set(k.KVM_SET_VCPU_EVENTS, state, 'KVM_SET_VCPU_EVENTS');
 
+  setXcrs = (state: Uint8Array): void => this.#set(k.KVM_SET_XCRS, state, 'KVM_SET_XCRS');
+
   getMpState(): number {
     return new DataView(this.#get(k.KVM_GET_MP_STATE, 4, 'KVM_GET_MP_STATE').buffer).getUint32(0, true);
   }

@@ -19,13 +19,13 @@ import { GuestMemory } from '../memory/guest-memory.ts';
 import { allocateWindow, type Window } from '../memory/window.ts';
 import { LogBacklog, SerialBacklog, Watched, type MachineControl, type MachineFacts, type ScreenAttachment, type ScreenViewer, type Unsubscribe } from '../server/control.ts';
 import { Arena } from '../sync/arena.ts';
-import { CpuSetup } from './cpu-setup.ts';
+import { CpuSetup } from '../arch/x86/cpu/cpu-setup.ts';
 import { directBoot, fwCfgItems } from './direct-boot.ts';
 import { entryFile } from './entry.ts';
 import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
 import { checkHostLimits } from './host-limits.ts';
-import { readInitialState, writeInitialState, type InitialState } from './initial-state.ts';
+import { readChips, writeChips, type ChipState } from './initial-chips.ts';
 import { installKickHandler } from './kick.ts';
 import { dumpRegisters } from './register-dump.ts';
 import { SerialInput } from './serial-input.ts';
@@ -71,7 +71,7 @@ export class Machine implements MachineControl {
   #workers: Worker[] = [];
   #thread: MachineThread | null = null;
   #cpus: CpuSetup | null = null;
-  #initial: InitialState | null = null;
+  #chips: ChipState | null = null;
   #screen: ScreenSource | null = null;
   #services: ServiceLoop | null = null;
   #serialInput: SerialInput | null = null;
@@ -124,7 +124,7 @@ export class Machine implements MachineControl {
     this.#vcpus = vcpus;
     const cpus = (this.#cpus = new CpuSetup(kvm, vcpus));
     cpus.setCpuids();
-    this.#initial = readInitialState(vm, vcpus);
+    this.#chips = readChips(vm);
     const runs = vcpus.map((vcpu) => vcpu.mapRun(kvm.limits.runBytes));
 
     const vram = config.display.kind === 'canvas' ? allocateWindow(VRAM_BYTES) : null;
@@ -185,8 +185,8 @@ export class Machine implements MachineControl {
   /** Devices and CPUs as after power-on, and the kernel in RAM. Every vCPU is parked or has not begun. */
   #boot(): void {
     const thread = this.#thread!;
-    const { config } = { config: this.#config };
-    writeInitialState(thread.vm, this.#vcpus, this.#initial!);
+    const config = this.#config;
+    writeChips(thread.vm, this.#chips!);
     thread.lines.reset();
     for (const device of thread.devices.all) device.reset();
     thread.devices.host.reset();
@@ -354,11 +354,15 @@ export class Machine implements MachineControl {
   }
 
   key(code: number, down: boolean): void {
-    if (!this.#ending) this.#thread?.devices.i8042.key(code, down);
+    if (this.#ending) return;
+    this.#thread?.devices.i8042.key(code, down);
+    this.#screen?.expectChange();
   }
 
   pointer({ dx, dy, wheel, buttons }: PointerInput): void {
-    if (!this.#ending) this.#thread?.devices.i8042.move(dx, dy, wheel, buttons);
+    if (this.#ending) return;
+    this.#thread?.devices.i8042.move(dx, dy, wheel, buttons);
+    this.#screen?.expectChange();
   }
 
   attachViewer(viewer: ScreenViewer): ScreenAttachment {

@@ -35,11 +35,11 @@ new VcpuLoop({
       add(3);
       return 0xffffffff;
     },
-    readBytes: (_address, into, offset, length) => {
+    readBytes: (_address, view, offset, length) => {
       add(3);
-      into.fill(0xff, offset, offset + length);
+      for (let i = 0; i < length; i++) view.setUint8(offset + i, 0xff);
     },
-    writeBytes: (_address, _from, _offset, length) => {
+    writeBytes: (_address, _view, _offset, length) => {
       add(2);
       add(4, length);
     },
