@@ -66,7 +66,7 @@ export class ServiceLoop {
 
   #tick(): void {
     const now = this.#clock.now();
-    for (const [device, due] of [...this.#due]) if (due <= now) this.#serve(device);
+    for (const [device, due] of this.#due) if (due <= now) this.#serve(device);
     this.#arm();
   }
 }
