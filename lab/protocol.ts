@@ -16,6 +16,9 @@ export const AGENT_PORT = 7080;
 /** Where the lab sees the cache of scripts/setup/lab.mjs: its own modules, and the kernels for guests. */
 export const LAB_CACHE = '/run/lab/cache';
 
+/** A private folder of the lab's ordinary user, for the sockets of machines. */
+export const LAB_SOCKETS = '/run/lab/sockets';
+
 /** What the agent prints on the serial console once it listens. */
 export const READY_LINE = 'VITRINE-LAB READY';
 

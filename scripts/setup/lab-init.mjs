@@ -60,8 +60,8 @@ grep -q '^kvm:' etc/group || echo 'kvm:x:980:' >> etc/group
 grep -q "^[^:]*:[^:]*:$LAB_UID:" etc/passwd || echo "$LAB_USER:x:$LAB_UID:$LAB_GID:lab:$LAB_HOME:/bin/sh" >> etc/passwd
 grep -q "^[^:]*:[^:]*:$LAB_GID:" etc/group || echo "$LAB_USER:x:$LAB_GID:" >> etc/group
 [ -d ".$LAB_HOME" ] || { mkdir -p ".$LAB_HOME"; chown "$LAB_UID:$LAB_GID" ".$LAB_HOME"; }
-mkdir -m 700 "run/user/$LAB_UID" "run/user/$LAB_UID/vitrine"
-chown -R "$LAB_UID:$LAB_GID" "run/user/$LAB_UID"
+mkdir -m 700 "run/user/$LAB_UID" run/lab/sockets
+chown "$LAB_UID:$LAB_GID" "run/user/$LAB_UID" run/lab/sockets
 wait $KVM
 chgrp "$(sed -n 's/^kvm:[^:]*:\\([0-9]*\\).*/\\1/p' etc/group | head -n1)" /dev/kvm && chmod 660 /dev/kvm
 

@@ -289,6 +289,7 @@ async function prepareInitramfs({ release, log, cache }) {
   log(`Building the lab's initramfs for Linux ${release}`)
   const folder = path.dirname(target)
   fs.mkdirSync(folder, { recursive: true })
+  removeOld(folder, release)
   const work = fs.mkdtempSync(path.join(folder, '.new-'))
   try {
     const kernel = path.join(cache, 'kernels', release)
@@ -310,6 +311,15 @@ async function prepareInitramfs({ release, log, cache }) {
     fs.renameSync(file, target)
   } finally {
     fs.rmSync(work, { recursive: true, force: true })
+  }
+}
+
+/** Removes this kernel's images that other versions of the scripts have left, a day after they were made. */
+function removeOld(folder, release) {
+  const DAY = 86_400_000
+  for (const entry of fs.readdirSync(folder)) {
+    const file = path.join(folder, entry)
+    if (entry.startsWith(`${release}-`) && Date.now() - fs.statSync(file).mtimeMs > DAY) fs.rmSync(file, { force: true })
   }
 }
 

@@ -7,6 +7,7 @@ import net from 'node:net';
 import { basename, dirname, join, resolve } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
+import { LAB_SOCKETS } from '../../lab/protocol.ts';
 import { startInLab } from '../../lab/relay.ts';
 import type { ProcessInLab } from '../../lab/relay.ts';
 import { ensureLab } from '../../lab/shared.ts';
@@ -82,7 +83,8 @@ export async function relayMachine({ folder, socketPath, command, env = process.
   try {
     const lab = await ensureLab({ library: dirname(folder), node: nodeRuntime(), log: (line) => console.log(line) });
     const node = nodeRuntime();
-    const socketInLab = `/run/user/${process.getuid!()}/vitrine/${basename(socketPath)}`;
+    // a run that was killed may have left a socket there
+    const socketInLab = `${LAB_SOCKETS}/${process.pid}-${basename(socketPath)}`;
     const argv = command ?? [node.path, '--disable-warning=ExperimentalWarning', entryPath('machine')];
     const started = await startInLab(lab, { argv: [...argv, '--folder', folder, '--socket', socketInLab], env: { ...environment(env), ...node.env }, cwd: folder, socketInLab });
     machine = started;
