@@ -28,6 +28,10 @@ const main = {
   vcpu: source('vmm/machine/vcpu-worker.ts'),
   cli: source('cli/main.ts'),
   serve: source('main/serve/main.ts'),
+  probe: source('vmm/kvm/probe-main.ts'),
+  'lab-relay': source('main/lab-relay.ts'),
+  'lab-keeper': resolve(root, 'lab/keeper.ts'),
+  'lab-agent': resolve(root, 'lab/agent.ts'),
 };
 
 /** Every page of the renderer: src/renderer/*.html. */
