@@ -2,11 +2,12 @@
 import { join } from 'node:path';
 import { filesBelow, hashOf, isFresh, root, run, step, systemEnvironment, writeStamp } from './run.mjs';
 
-const isTest = (path) => /\.test\.tsx?$/.test(path);
+const isTest = (path) => /\.test\.(tsx?|mjs)$/.test(path);
 
 /** Builds the app where out/ is older than its sources. */
 export async function buildApp() {
-  const inputs = [...filesBelow(join(root, 'src'), isTest), join(root, 'electron.vite.config.ts'), join(root, 'package-lock.json'), join(root, 'tsconfig.json')];
+  const sources = ['src', 'lab', 'scripts/setup'].flatMap((folder) => filesBelow(join(root, folder), isTest));
+  const inputs = [...sources, ...['electron.vite.config.ts', 'package-lock.json', 'tsconfig.json'].map((name) => join(root, name))];
   const hash = hashOf(inputs);
   const stamp = join(root, 'out/stamp');
   const results = ['main/electron.js', 'main/machine.js', 'main/cli.js', 'main/serve.js', 'preload/index.cjs', 'renderer/index.html'];

@@ -17,11 +17,10 @@ export async function startScreen() {
   const display = `:${number}`;
   const manager = spawn('openbox', [], { stdio: 'ignore', env: { ...process.env, DISPLAY: display } });
   manager.on('error', () => console.log('  There is no openbox: windows have no manager.'));
-  return {
-    display,
-    stop() {
-      manager.kill();
-      server.kill();
-    },
+  const stop = () => {
+    manager.kill();
+    server.kill();
   };
+  process.on('exit', stop);
+  return { display, stop };
 }

@@ -14,6 +14,27 @@ const reporter = join(root, 'scripts/test/reporter.mjs');
 /** The most that a step may take, in minutes: a hang must not take the whole run. */
 const limits = { ordinary: 10, lab: 20, long: 240 };
 
+/** Process groups that run now. Who ends this process ends them too: they are no part of the terminal's own group. */
+const groups = new Set();
+
+function endGroup(group, signal) {
+  try {
+    process.kill(-group, signal);
+  } catch {
+    // It is gone.
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    for (const group of groups) endGroup(group, 'SIGTERM');
+    setTimeout(() => {
+      for (const group of groups) endGroup(group, 'SIGKILL');
+      process.exit(130);
+    }, groups.size > 0 ? 1000 : 0);
+  });
+}
+
 /**
  * Runs a program in a process group of its own, to its end or its time limit; then the group is gone.
  * @returns {Promise<{ code: number, output: string, timedOut: boolean }>}
@@ -29,18 +50,12 @@ export async function runLogged(name, command, words, { env = {}, minutes = limi
   };
   child.stdout.on('data', keep);
   child.stderr.on('data', keep);
-  const endGroup = (signal) => {
-    try {
-      process.kill(-child.pid, signal);
-    } catch {
-      // It is gone.
-    }
-  };
+  if (child.pid !== undefined) groups.add(child.pid);
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
-    endGroup('SIGTERM');
-    setTimeout(() => endGroup('SIGKILL'), 5000).unref();
+    endGroup(child.pid, 'SIGTERM');
+    setTimeout(() => endGroup(child.pid, 'SIGKILL'), 5000).unref();
   }, minutes * 60_000);
   const code = await new Promise((done) => {
     child.on('error', (error) => {
@@ -51,7 +66,8 @@ export async function runLogged(name, command, words, { env = {}, minutes = limi
   });
   clearTimeout(timer);
   await Promise.race([finished(child.stdout).catch(() => {}), new Promise((done) => { setTimeout(done, 2000); })]);   // a stray child may hold the pipe
-  endGroup('SIGKILL');
+  endGroup(child.pid, 'SIGKILL');
+  groups.delete(child.pid);
   child.stdout.destroy();
   child.stderr.destroy();
   log.end();
