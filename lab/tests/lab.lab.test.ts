@@ -270,9 +270,9 @@ describe('the shared lab', () => {
     });
     assert.equal(fs.statSync(socketPath).mode & 0o777, 0o600);
     assert.equal(await ask('hello'), 'HELLO');
-    const seen = JSON.parse(fs.readFileSync(path.join(folder, 'seen-in-lab'), 'utf8')) as { euid: number; lab: string; asked: string };
+    const seen = JSON.parse(fs.readFileSync(path.join(folder, 'seen-in-lab'), 'utf8')) as { backend: string; euid: number; lab: string; asked: string };
     assert.notEqual(seen.euid, 0);
-    assert.deepEqual([seen.lab, seen.asked], ['1', 'yes']);
+    assert.deepEqual([seen.backend, seen.lab, seen.asked], ['lab', '1', 'yes']);
     const note = JSON.parse(fs.readFileSync(path.join(folder, 'machine.lock'), 'utf8')) as { pid: number; socket: string };
     assert.deepEqual([note.pid, note.socket], [relay.pid, socketPath]);
 

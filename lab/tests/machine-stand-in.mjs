@@ -5,8 +5,8 @@ import net from 'node:net'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 
-const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' } } })
-fs.writeFileSync(path.join(values.folder, 'seen-in-lab'), JSON.stringify({ euid: process.geteuid(), lab: process.env.VITRINE_IN_LAB, asked: process.env.VITRINE_ASKED }))
+const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, backend: { type: 'string' } } })
+fs.writeFileSync(path.join(values.folder, 'seen-in-lab'), JSON.stringify({ backend: values.backend, euid: process.geteuid(), lab: process.env.VITRINE_IN_LAB, asked: process.env.VITRINE_ASKED }))
 net
   .createServer((socket) => {
     socket.on('data', (data) => {

@@ -20,7 +20,7 @@ export interface RelayOptions {
   folder: string;
   /** The Unix socket to serve on this host. */
   socketPath: string;
-  /** What is started in the lab instead of Node with the machine's entry; for tests. `--folder` and `--socket` are added. */
+  /** What is started in the lab instead of Node with the machine's entry; for tests. `--folder`, `--socket` and `--backend` are added. */
   command?: readonly string[];
   /** Handed on to the machine. */
   env?: NodeJS.ProcessEnv;
@@ -86,7 +86,7 @@ export async function relayMachine({ folder, socketPath, command, env = process.
     // a run that was killed may have left a socket there
     const socketInLab = `${LAB_SOCKETS}/${process.pid}-${basename(socketPath)}`;
     const argv = command ?? [node.path, '--disable-warning=ExperimentalWarning', entryPath('machine')];
-    const started = await startInLab(lab, { argv: [...argv, '--folder', folder, '--socket', socketInLab], env: { ...environment(env), ...node.env }, cwd: folder, socketInLab });
+    const started = await startInLab(lab, { argv: [...argv, '--folder', folder, '--socket', socketInLab, '--backend', 'lab'], env: { ...environment(env), ...node.env }, cwd: folder, socketInLab });
     machine = started;
     started.stdout.pipe(process.stdout, { end: false });
     started.stderr.pipe(process.stderr, { end: false });

@@ -1,0 +1,54 @@
+// Runs in the lab: one machine in this process, told what to do by JSON lines on standard input, telling what happens on standard output.
+//   in:  { id, call, args }             a method of Machine's, or one of those below
+//   out: { id, result } | { id, error }, and unasked { serial: base64 }, { facts }, { log }, { stats }, { outcome }
+import { createInterface } from 'node:readline';
+import * as v from 'valibot';
+import { machineConfig } from '../../../src/shared/machine-config.ts';
+import type { PointerInput } from '../../../src/shared/protocol/input.ts';
+import { Machine } from '../../../src/vmm/machine/machine.ts';
+
+export interface Call {
+  id: number;
+  call: string;
+  args: unknown[];
+}
+
+const send = (message: object): void => void process.stdout.write(`${JSON.stringify(message)}\n`);
+
+const config = v.parse(machineConfig, JSON.parse(process.argv[2]!));
+const machine = new Machine({ config, backend: 'kvm', log: (text) => send({ log: text }) });
+machine.serial.subscribe((bytes) => send({ serial: Buffer.from(bytes).toString('base64') }));
+machine.facts.subscribe((facts) => send({ facts }));
+void machine.ended.then((outcome) => send({ outcome }));
+
+const calls: Record<string, (...args: never[]) => unknown> = {
+  start: () => machine.start(),
+  pause: () => machine.pause(),
+  resume: () => machine.resume(),
+  reset: () => machine.reset(),
+  powerButton: () => machine.powerButton(),
+  forceOff: () => machine.forceOff(),
+  screenshot: async () => {
+    const { png, width, height } = await machine.screenshot();
+    return { png: Buffer.from(png).toString('base64'), width, height };
+  },
+  serialWrite: (base64: string) => machine.serialWrite(Buffer.from(base64, 'base64'), new AbortController().signal),
+  key: (code: number, down: boolean) => machine.key(code, down),
+  pointer: (input: PointerInput) => machine.pointer(input),
+  watchStats: () => void machine.watchStats((stats) => send({ stats })),
+  quit: () => setImmediate(() => process.exit(0)),
+};
+
+createInterface({ input: process.stdin })
+  .on('line', (line) => {
+    const { id, call, args } = JSON.parse(line) as Call;
+    const method = calls[call] as ((...args: unknown[]) => unknown) | undefined;
+    Promise.resolve()
+      .then(() => {
+        if (method === undefined) throw new Error(`the driver has no ${call}`);
+        return method(...args);
+      })
+      .then((result) => send({ id, result: result ?? null }), (error: Error) => send({ id, error: error.message }));
+  })
+  .on('close', () => process.exit(0));
+send({ facts: machine.facts.value });

@@ -1,0 +1,197 @@
+// A machine in the lab, as a test has it: start it, read and write its serial port, run commands in its shell, look at its screen.
+// The machine is src/vmm's own, in a process in the lab (driver.ts), bundled first: under emulation, stripping types from every file in
+// every thread costs seconds.
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
+import type { MachineConfig } from '../../../src/shared/machine-config.ts';
+import type { MachineStats, Outcome } from '../../../src/shared/protocol/machine.ts';
+import type { MachineFacts } from '../../../src/vmm/server/control.ts';
+import type { LabCommand } from '../../client.ts';
+import type { LabHost } from '../../host.ts';
+
+export const top = fileURLToPath(new URL('../../..', import.meta.url));
+/** Two levels below the project, as out/main is: entry.ts finds Workers beside it and build/native two levels up. */
+const bundle = path.join(top, 'out/lab-tests');
+const PATIENCE = 180_000;
+
+/** Builds what runs in the lab. Before the lab starts: it caches what it has read of the host. */
+export async function buildDriver(): Promise<void> {
+  await build({
+    configFile: false, root: top, logLevel: 'error', publicDir: false,
+    build: {
+      outDir: bundle, emptyOutDir: true, target: 'node24', ssr: true, minify: false,
+      rolldownOptions: {
+        input: { driver: path.join(top, 'lab/tests/support/driver.ts'), vcpu: path.join(top, 'src/vmm/machine/vcpu-worker.ts') },
+        external: ['koffi'],
+        output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },
+      },
+    },
+    ssr: { noExternal: true, external: ['koffi'] },
+  });
+}
+
+export type MachineSpec = Pick<MachineConfig, 'boot'> & Partial<Omit<MachineConfig, 'boot' | 'version' | 'id'>>;
+
+type Message =
+  | { id: number; result?: unknown; error?: string }
+  | { serial: string }
+  | { facts: MachineFacts }
+  | { log: string }
+  | { stats: MachineStats }
+  | { outcome: Outcome };
+
+interface Waiter {
+  readonly what: string;
+  /** Checks what it waits for; true when it is there. */
+  readonly look: () => boolean;
+  readonly fail: (error: Error) => void;
+}
+
+export class LabMachine {
+  /** Everything that the guest has written to its serial port, as Latin-1. */
+  serial = '';
+  facts!: MachineFacts;
+  readonly log: string[] = [];
+  readonly stats: MachineStats[] = [];
+  outcome: Outcome | undefined;
+  readonly #command: LabCommand;
+  readonly #calls = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  readonly #waiters = new Set<Waiter>();
+  #next = 0;
+  #read = 0;
+  #errors = '';
+
+  /** Starts a machine; resolves when its vCPUs run. Rejects when it does not start. */
+  static async start(lab: LabHost, spec: MachineSpec): Promise<LabMachine> {
+    const config = { version: 1, id: 'lab-test', name: 'Lab test', memory: 512 * 2 ** 20, cpus: 1, ...spec };
+    const command = await lab.start([process.execPath, path.join(bundle, 'driver.js'), JSON.stringify(config)], { cwd: top });
+    const machine = new LabMachine(command);
+    await machine.call('start');
+    if (machine.outcome !== undefined) throw machine.#error(`the machine did not start: ${JSON.stringify(machine.outcome.problem)}`);
+    return machine;
+  }
+
+  private constructor(command: LabCommand) {
+    this.#command = command;
+    command.stderr.on('data', (chunk: Buffer) => (this.#errors += chunk.toString()));
+    createInterface({ input: command.stdout }).on('line', (line) => this.#take(JSON.parse(line) as Message));
+    const gone = (): void => {
+      const error = this.#error('the machine\'s process has ended');
+      for (const call of this.#calls.values()) call.reject(error);
+      for (const waiter of this.#waiters) waiter.fail(error);
+    };
+    command.exited.then(gone, gone);
+  }
+
+  #take(message: Message): void {
+    if ('id' in message) {
+      const call = this.#calls.get(message.id)!;
+      this.#calls.delete(message.id);
+      if (message.error === undefined) call.resolve(message.result);
+      else call.reject(new Error(message.error));
+      return;
+    }
+    if ('serial' in message) this.serial += Buffer.from(message.serial, 'base64').toString('latin1');
+    else if ('facts' in message) this.facts = message.facts;
+    else if ('log' in message) this.log.push(message.log);
+    else if ('stats' in message) this.stats.push(message.stats);
+    else this.outcome = message.outcome;
+    for (const waiter of this.#waiters) if (waiter.look()) this.#waiters.delete(waiter);
+  }
+
+  #error(what: string): Error {
+    const parts = [what, `machine's log:\n${this.log.join('\n')}`, `end of its serial output:\n${this.serial.slice(-2000)}`, this.#errors];
+    return new Error(parts.filter((part) => part !== '').join('\n'));
+  }
+
+  /** Resolves as soon as `condition` holds; looked at whenever the machine says something. */
+  until(what: string, condition: () => boolean): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const fail = (error: Error): void => {
+        clearTimeout(timer);
+        reject(error);
+      };
+      const waiter: Waiter = {
+        what, fail,
+        look: () => {
+          if (!condition()) return false;
+          clearTimeout(timer);
+          resolve();
+          return true;
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiters.delete(waiter);
+        reject(this.#error(`it never came to this: ${what}`));
+      }, PATIENCE);
+      if (!waiter.look()) this.#waiters.add(waiter);
+    });
+  }
+
+  call(name: string, ...args: unknown[]): Promise<unknown> {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#calls.set(id, { resolve, reject });
+      this.#command.stdin.write(`${JSON.stringify({ id, call: name, args })}\n`);
+    });
+  }
+
+  /** Waits for `pattern` in what the serial port says after what was waited for before. */
+  async expect(pattern: RegExp): Promise<RegExpExecArray> {
+    let match: RegExpExecArray | null = null;
+    await this.until(`the serial port says ${pattern}`, () => (match = pattern.exec(this.serial.slice(this.#read))) !== null);
+    this.#read += match!.index + match![0].length;
+    return match!;
+  }
+
+  async write(bytes: string | Uint8Array): Promise<void> {
+    await this.call('serialWrite', Buffer.from(bytes as string).toString('base64'));
+  }
+
+  /** Waits for the shell's prompt on the serial port, and makes of the shell one that neither echoes nor edits. */
+  async shell(): Promise<this> {
+    await this.expect(/try-linux:~# /);
+    await this.write("stty -echo -onlcr; exec sh -c 'while IFS= read -r line; do eval \"$line\"; done'\n");
+    assert.equal((await this.#run('true')).code, 0);
+    return this;
+  }
+
+  async #run(command: string): Promise<{ code: number; output: string }> {
+    const mark = `@@${this.#next}:`;
+    await this.write(`{ ${command}\n} 2>&1; echo "${mark.slice(0, 1)}""${mark.slice(1)}$?"\n`.replaceAll('\n}', '; }'));
+    const from = this.#read;
+    const found = await this.expect(new RegExp(`${mark}(\\d+)\\r?\\n`));
+    return { code: Number(found[1]), output: this.serial.slice(from, this.#read - found[0].length) };
+  }
+
+  /** Runs one line in the guest's shell. Fails when its exit code is not 0. */
+  async sh(command: string): Promise<string> {
+    const { code, output } = await this.#run(command);
+    assert.equal(code, 0, `${command}: ${output}`);
+    return output;
+  }
+
+  async keys(...codes: number[]): Promise<void> {
+    for (const down of [true, false]) for (const code of down ? codes : codes.toReversed()) await this.call('key', code, down);
+  }
+
+  async screenshot(): Promise<{ png: Uint8Array; width: number; height: number }> {
+    const { png, width, height } = (await this.call('screenshot')) as { png: string; width: number; height: number };
+    return { png: Buffer.from(png, 'base64'), width, height };
+  }
+
+  /** How the machine ends, once it does. */
+  async ended(): Promise<Outcome> {
+    await this.until('the machine ends', () => this.outcome !== undefined);
+    return this.outcome!;
+  }
+
+  /** Cuts the machine's power, if it has not ended by itself, and ends its process. */
+  async close(): Promise<void> {
+    this.#command.stdin.end();
+    await this.#command.exited.catch(() => {});
+  }
+}
