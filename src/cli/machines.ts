@@ -4,10 +4,11 @@ import { writeFileSync } from 'node:fs';
 import type { Problem } from '../shared/errors.ts';
 import { sentence, toProblem, VitrineError } from '../shared/errors.ts';
 import type { LibraryEntry } from '../shared/protocol/front.ts';
+import type { Progress } from '../shared/protocol/wire.ts';
 import { isHeld, lastOutcome } from '../vmm/server/run-record.ts';
 import { entryOf } from '../main/front/tracker.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
-import { connectRunning, firstState, startMachine } from '../main/launcher/launch.ts';
+import { connectRunning, firstState, startMachine, whyThere } from '../main/launcher/launch.ts';
 import { ensureBuiltins } from '../main/library/builtin.ts';
 import { Library } from '../main/library/library.ts';
 import type { MachineConnection } from '../main/machine-connection.ts';
@@ -59,14 +60,39 @@ async function connected(library: Library, id: string, attempted: string): Promi
   return connection;
 }
 
+/** Shows what a start that takes longer than a second is doing: each new line once, or in place on a terminal. */
+export function showProgress({ err }: Output): { progress: (progress: Progress) => void; end: () => void } {
+  const inPlace = process.stderr.isTTY === true;
+  let last = '';
+  return {
+    progress: ({ done, text }) => {
+      if (done < 1) return;
+      const line = inPlace ? text : text.replace(/ \(\d+ s\)$/, '');
+      if (line === last) return;
+      last = line;
+      err(inPlace ? `\r\u001b[K${line}` : `${line}\n`);
+    },
+    end: () => {
+      if (inPlace && last !== '') err('\r\u001b[K');
+    },
+  };
+}
+
 export function start(names: string[], output: Output): Promise<number> {
   const choice = chooseBackend();
-  let told = false;
+  const told = new Set<string>();
   return forEach(names, output, 'start the machine', async (id, library) => {
     const chosen = await choice;
-    if (chosen.why !== '' && !told) output.err(`${chosen.why}\n`);
-    told = true;
-    await startMachine({ folder: library.folderOf(id), config: library.config(id), choice: chosen });
+    const config = library.config(id);
+    const why = whyThere(config, chosen);
+    if (why !== '' && !told.has(why)) output.err(`${why}\n`);
+    told.add(why);
+    const { progress, end } = showProgress(output);
+    try {
+      await startMachine({ folder: library.folderOf(id), config, choice: chosen, progress });
+    } finally {
+      end();
+    }
   });
 }
 

@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { sentence, toProblem, VitrineError } from '../shared/errors.ts';
 import type { NewMachine } from '../shared/protocol/front.ts';
 import type { Outcome } from '../shared/protocol/machine.ts';
+import type { Progress } from '../shared/protocol/wire.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
-import { connectRunning, readLogTail, startMachine } from '../main/launcher/launch.ts';
+import { connectRunning, readLogTail, startMachine, whyThere } from '../main/launcher/launch.ts';
 import { Library } from '../main/library/library.ts';
 import type { MachineConnection } from '../main/machine-connection.ts';
 import { isHeld, lastOutcome, readRunInfo } from '../vmm/server/run-record.ts';
@@ -18,6 +19,7 @@ import { AWAIT_CONSOLE } from '../vmm/server/serve.ts';
 import { openConsole } from './console.ts';
 import { EXIT_SIGNAL, exitCodeAfter, exitCodeOf } from './exit-codes.ts';
 import type { Output } from './machines.ts';
+import { showProgress } from './machines.ts';
 
 /** In the folder of a machine that goes with its command: the command's process id. */
 const EPHEMERAL = 'ephemeral';
@@ -64,7 +66,7 @@ async function clearLeftovers(library: Library): Promise<void> {
 }
 
 /** Makes the machine and starts it. Rejects with the reason when it cannot start; nothing is left behind then. */
-export async function startEphemeral(options: RunOptions, note: (line: string) => void): Promise<EphemeralMachine> {
+export async function startEphemeral(options: RunOptions, note: (line: string) => void, progress?: (progress: Progress) => void): Promise<EphemeralMachine> {
   const library = new Library();
   await clearLeftovers(library);
   const id = `run-${randomBytes(4).toString('hex')}`;
@@ -82,9 +84,10 @@ export async function startEphemeral(options: RunOptions, note: (line: string) =
   try {
     writeFileSync(join(folder, EPHEMERAL), String(process.pid));
     const choice = options.choice ?? (await chooseBackend());
-    if (choice.why !== '') note(choice.why);
+    const why = options.entry === undefined ? whyThere(library.config(id), choice) : '';
+    if (why !== '') note(why);
     const env = options.serial === 'stdio' ? { ...process.env, [AWAIT_CONSOLE]: '1' } : process.env;
-    await startMachine({ folder, config: library.config(id), choice, env, entry: options.entry });
+    await startMachine({ folder, config: library.config(id), choice, env, progress, entry: options.entry });
     const pid = readRunInfo(folder)?.pid;
     if (pid !== undefined && isHeld(folder)) {
       guard = spawn('/bin/sh', ['-c', GUARD, 'guard', String(pid)], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
@@ -119,7 +122,8 @@ export async function run(options: RunOptions, output: Output): Promise<number> 
   });
   let closeConsole = () => {};
   try {
-    const machine = await startEphemeral(options, (line) => output.err(`${line}\n`));
+    const shown = showProgress(output);
+    const machine = await startEphemeral(options, (line) => output.err(`${line}\n`), shown.progress).finally(shown.end);
     const { connection } = machine;
     if (connection !== null) {
       cut = () => void connection.client.call('forceOff', {}).catch(() => {});

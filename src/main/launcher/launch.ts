@@ -2,7 +2,7 @@
 // again. The process is detached, in a session of its own, so that it outlives the window and the terminal; its output is the
 // machine's log. A start is done when the machine's socket answers, or when the process is gone and has said why.
 import { spawn } from 'node:child_process';
-import { closeSync, openSync, readSync, renameSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Problem } from '../../shared/errors.ts';
 import { VitrineError } from '../../shared/errors.ts';
@@ -58,6 +58,14 @@ export function readLogTail(folder: string): string {
   }
 }
 
+/** The last line written to the log after its first `from` bytes: the relay says there what it is doing. Empty when there is none. */
+function logLine(folder: string, from: number): string {
+  const tail = Buffer.from(readLogTail(folder));
+  const { size } = statSync(join(folder, LOG_FILE));
+  const fresh = tail.subarray(Math.max(0, tail.length - (size - from))).toString('utf8').trimEnd();
+  return fresh.split('\n').at(-1) ?? '';
+}
+
 /** The log, open for a machine process to write to. */
 function openLog(folder: string): number {
   const path = join(folder, LOG_FILE);
@@ -72,6 +80,16 @@ function openLog(folder: string): number {
 /** Where a machine with this configuration runs. Throws a VitrineError when its files cannot be opened. */
 export function backendOf(config: MachineConfig, { backend }: BackendChoice): Backend {
   return backend[kernelKind(config)];
+}
+
+/** The line for people about where this machine will run: why in the lab, or that it was asked for; empty when there is nothing to say. */
+export function whyThere(config: MachineConfig, choice: BackendChoice): string {
+  try {
+    return choice.forced || backendOf(config, choice) === 'lab' ? choice.why : '';
+  } catch {
+    // Its kernel cannot be opened: the start says so.
+    return '';
+  }
 }
 
 /** Where the machine's socket may be: as its run noted it (its runtime folder may not be ours), and as we would place it. */
@@ -146,6 +164,8 @@ export async function startMachine(options: StartOptions): Promise<void> {
   const node = nodeRuntime();
   const startedAt = Date.now();
   const log = openLog(folder);
+  const logBegan = fstatSync(log).size;
+  const whatItDoes = () => (inLab && logLine(folder, logBegan)) || (inLab ? 'Starting the machine in the lab' : 'Starting the machine');
   const child = spawn(node.path, ['--disable-warning=ExperimentalWarning', entry, '--folder', folder, '--socket', socket], {
     cwd: folder,
     env: { ...cleanEnvironment(env), ...node.env },
@@ -171,7 +191,7 @@ export async function startMachine(options: StartOptions): Promise<void> {
     const seconds = Math.floor((Date.now() - startedAt) / 1000);
     if (seconds > lastText) {
       lastText = seconds;
-      progress({ done: seconds, text: inLab ? `Starting the machine in the lab (${seconds} s)` : `Starting the machine (${seconds} s)` });
+      progress({ done: seconds, text: `${whatItDoes()} (${seconds} s)` });
     }
     await new Promise((resolve) => setTimeout(resolve, LOOK));
   }

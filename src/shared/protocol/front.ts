@@ -19,7 +19,7 @@ export const libraryEntry = v.object({
   /** Absent exactly when the machine's file is damaged or of a newer version. */
   config: v.optional(machineConfig),
   state: v.picklist(LIBRARY_STATES),
-  /** Where it runs, or would run if it were started now. */
+  /** Where it runs; absent while it is off. */
   backend: v.optional(v.picklist(BACKENDS)),
   /** Why it failed. */
   problem: v.optional(problemSchema),
