@@ -1,0 +1,165 @@
+// A whole machine on KVM with freestanding guests: starting, the screen, keys, pausing, resetting, every way to end.
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import * as v from 'valibot';
+import { machineConfig, type MachineConfig } from '../../shared/machine-config.ts';
+import { decodeFrame } from '../../shared/protocol/frames.ts';
+import type { Outcome } from '../../shared/protocol/machine.ts';
+import { Machine } from './machine.ts';
+
+const guest = (name: string): string => join(import.meta.dirname, '../../../build/guests', `${name}.elf`);
+const KEY_Q = 16;
+const KEY_SPACE = 57;
+const folder = mkdtempSync(join(tmpdir(), 'vitrine-machine-'));
+after(() => rmSync(folder, { recursive: true }));
+
+function config(kernel: string, append = '', more: Partial<v.InferInput<typeof machineConfig>> = {}): MachineConfig {
+  return v.parse(machineConfig, { version: 1, id: 'test', name: 'Test', memory: 64 * 2 ** 20, cpus: 1, boot: { kernel, append }, testDevices: true, ...more });
+}
+
+async function start(...wanted: Parameters<typeof config>): Promise<Machine> {
+  const machine = new Machine({ config: config(...wanted), backend: 'kvm' });
+  await machine.start();
+  return machine;
+}
+
+async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
+  const end = Date.now() + 60_000;
+  while (!(await condition())) {
+    assert.ok(Date.now() < end, `waited in vain: ${what}`);
+    await sleep(5);
+  }
+}
+
+const said = (machine: Machine): string => Buffer.from(machine.serial.backlog().bytes).toString('latin1');
+
+async function picture(machine: Machine): Promise<string> {
+  return Buffer.from((await machine.screenshot()).png).toString('base64');
+}
+
+describe('a machine on KVM', () => {
+  it('runs the self-test guest on 1 and on 4 CPUs, with and without a display', async () => {
+    for (const more of [{}, { cpus: 4 }, { display: { kind: 'none' as const } }]) {
+      const machine = await start(guest('selftest'), '', more);
+      const outcome = await machine.ended;
+      assert.doesNotMatch(said(machine), /FAIL/);
+      assert.deepEqual([outcome.how, outcome.exitCode], ['debug-exit', 1], said(machine));
+    }
+  });
+
+  it('shows a picture that moves, hears a key, and is powered off by its guest', async () => {
+    const machine = await start(guest('demo'));
+    assert.deepEqual(machine.facts.value.screen, { width: 1280, height: 800 });
+    const first = await picture(machine);
+    await until('the picture changes', async () => (await picture(machine)) !== first);
+    machine.key(KEY_Q, true);
+    machine.key(KEY_Q, false);
+    assert.equal((await machine.ended).how, 'powered-off');
+  });
+
+  it('sends frames to a viewer, and none when nothing changes', async () => {
+    const machine = await start(guest('demo'));
+    const frames: Uint8Array[] = [];
+    let acknowledge = true;
+    const viewer = machine.attachViewer({
+      id: 'v1',
+      buffered: () => 0,
+      send: (frame) => {
+        frames.push(frame.slice());
+        if (acknowledge) setImmediate(() => viewer.acknowledge(decodeFrame(frame)!.seq));
+      },
+    });
+    await until('five frames', () => frames.length >= 5);
+    machine.key(KEY_SPACE, true);
+    machine.key(KEY_SPACE, false);
+    // Quiet: no frame for half a second, which is what a guest that halted sends.
+    let seen = -1;
+    await until('the frames stop', async () => {
+      const before = frames.length;
+      await sleep(500);
+      seen = frames.length;
+      return seen === before;
+    });
+    acknowledge = false;
+    viewer.detach();
+    await machine.forceOff();
+    assert.equal((await machine.ended).how, 'forced');
+  });
+
+  it('stands still while paused and goes on afterwards', async () => {
+    const machine = await start(guest('demo'));
+    await until('the first picture', async () => (await picture(machine)).length > 0);
+    for (let round = 0; round < 5; round++) {
+      await machine.pause();
+      assert.equal(machine.facts.value.state, 'paused');
+      const still = await picture(machine);
+      await sleep(100);
+      assert.equal(await picture(machine), still);
+      await machine.resume();
+      await until('it moves again', async () => (await picture(machine)) !== still);
+    }
+    await machine.forceOff();
+    await machine.ended;
+  });
+
+  it('begins anew when it is reset, running or paused', async () => {
+    const machine = await start(guest('demo'), '', { cpus: 2 });
+    const greeting = /Vitrine framebuffer demo/g;
+    await until('the greeting', () => said(machine).match(greeting)?.length === 1);
+    await machine.reset();
+    await until('the second greeting', () => said(machine).match(greeting)?.length === 2);
+    await machine.pause();
+    await machine.reset();
+    await until('the third greeting', () => said(machine).match(greeting)?.length === 3);
+    assert.equal(machine.facts.value.resets, 2);
+    await machine.forceOff();
+    await machine.ended;
+  });
+
+  it('says why it cannot start, and leaves nothing behind', async () => {
+    const empty = join(folder, 'empty');
+    const text = join(folder, 'text');
+    writeFileSync(empty, '');
+    writeFileSync(text, 'This is no kernel. '.repeat(500));
+    const cases: [MachineConfig, string][] = [
+      [config(join(folder, 'missing')), 'kernel-missing'],
+      [config(empty), 'kernel-empty'],
+      [config(text), 'kernel-unrecognised'],
+      [config(guest('demo'), '', { boot: { kernel: guest('demo'), initrd: join(folder, 'missing') } }), 'initrd-missing'],
+      [config(guest('demo'), '', { memory: 2 ** 40 }), 'too-much-memory'],
+    ];
+    const descriptors = (): number => readdirSync('/proc/self/fd').length;
+    const before = descriptors();
+    for (const [wanted, code] of cases) {
+      const machine = new Machine({ config: wanted, backend: 'kvm' });
+      await machine.start();
+      const outcome: Outcome = await machine.ended;
+      assert.deepEqual([outcome.how, outcome.problem?.code], ['failed', code]);
+      assert.equal(machine.facts.value.state, 'ended');
+    }
+    await until('every descriptor is closed', () => descriptors() <= before);
+  });
+
+  it('ends with words when its guest crashes for good', async () => {
+    // A Multiboot kernel whose first instruction is undefined: KVM gives up, or the guest triple-faults again and again.
+    const header = [0x1badb002, 0x10000, -(0x1badb002 + 0x10000) >>> 0, 0x100000, 0x100000, 0x101000, 0x101000, 0x100020];
+    const image = Buffer.alloc(0x1000);
+    header.forEach((word, i) => image.writeUInt32LE(word >>> 0, i * 4));
+    image.fill(0xff, 0x20);
+    const path = join(folder, 'crash');
+    // An ELF is not needed: the header says where everything goes.
+    writeFileSync(path, image);
+    const machine = await start(path);
+    const outcome = await machine.ended;
+    assert.deepEqual([outcome.how, outcome.problem?.code], ['failed', 'guest-crash']);
+    assert.ok(machine.log.backlog().some(({ text: line }) => /rip 0{8}00100020/.test(line)), 'the registers are in the log');
+  });
+
+  it('has built guests to run', () => {
+    for (const name of ['demo', 'selftest']) assert.ok(existsSync(guest(name)), `${name} is built by set-up`);
+  });
+});
