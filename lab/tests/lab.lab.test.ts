@@ -17,7 +17,7 @@ import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
 import { ensureLab } from '../shared.ts';
 
-const PATIENCE = 90_000;
+const PATIENCE = 180_000;
 const top = fileURLToPath(new URL('../..', import.meta.url));
 const cli = path.join(top, 'lab/cli.ts');
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-lab-test-'));
