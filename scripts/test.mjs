@@ -1,6 +1,6 @@
 // `npm test [-- AREA] [--long]`: brings what is missing, then checks and tests everything, or one area alone, as an ordinary user.
 // Ends with the line `N passed, N failed`; exit code 1 on any failure, and when nothing ran.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, release, totalmem, userInfo } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -65,6 +65,7 @@ Node      ${process.version}
 }
 
 async function asUser({ area, long }) {
+  rmSync(join(root, 'test-results'), { recursive: true, force: true });
   await prepareSources(purposes);
   await prepareLabHost();
   await prepareGuestMachines();

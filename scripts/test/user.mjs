@@ -209,5 +209,7 @@ function runsAs(pid, uid) {
 /** Brings the pictures and logs of the run into the work tree, where git ignores them. */
 export function fetchResults() {
   const from = join(work, 'test-results');
-  if (existsSync(from)) cpSync(from, join(root, 'test-results'), { recursive: true, force: true });
+  const to = join(root, 'test-results');
+  rmSync(to, { recursive: true, force: true });
+  if (existsSync(from)) cpSync(from, to, { recursive: true });
 }
