@@ -10,6 +10,7 @@ import type { MachineRequest } from '../devices/device.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { encodePng } from '../display/png.ts';
 import { ScreenSource } from '../display/screen-source.ts';
+import { GsiRouting } from '../irq/routing.ts';
 import { KVM_IDENTITY_MAP, KVM_TSS } from '../arch/x86/layout.ts';
 import { Kvm } from '../kvm/kvm.ts';
 import { advise, close, MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE } from '../kvm/libc.ts';
@@ -114,6 +115,7 @@ export class Machine implements MachineControl {
     const vm = (this.#vm = new Vm(kvm.createVm()));
     vm.placeSystemPages(KVM_TSS, KVM_IDENTITY_MAP);
     vm.createInterruptControllers();
+    new GsiRouting((routes) => vm.setRouting(routes)).commit(); // KVM's own table takes the timer to IOAPIC pin 0; ACPI says pin 2, as on every PC
     const ram = GuestMemory.allocate(config.memory);
     ram.windows.forEach((window, slot) => {
       const hva = ram.windowHva(slot);
