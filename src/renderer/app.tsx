@@ -114,7 +114,7 @@ export function App() {
       <Banner quiet={route.page === 'computer'} />
       <div className={styles.body}>
         <nav className={styles.nav} aria-label="Pages">
-          <a href={hashOf({ page: 'machines' })} aria-current={route.page === 'machines' ? 'page' : undefined}><Server size={16} aria-hidden />Machines{count !== null && <small>{count}</small>}</a>
+          <a href={hashOf({ page: 'machines' })} aria-current={route.page === 'machines' ? 'page' : undefined}><Server size={16} aria-hidden />Machines{count !== null && <>{' '}<small>{count}</small></>}</a>
           <a href={hashOf({ page: 'computer' })} aria-current={route.page === 'computer' ? 'page' : undefined}><Monitor size={16} aria-hidden />This computer</a>
           <span className={styles.grow} />
           <div className={styles.navFoot}>

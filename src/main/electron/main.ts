@@ -18,8 +18,10 @@ registerScheme();
 guardContents();
 
 function answerPages(windows: Windows, front: { frontAddress: string; token: string }): void {
+  // Asked by the preload before its document counts as the frame's, so its address says nothing yet. The preload has looked at it, and
+  // only our own windows have a preload.
   ipcMain.on('vitrine:front', (event) => {
-    event.returnValue = fromOurPage(event) ? front : { frontAddress: '', token: '' };
+    event.returnValue = BrowserWindow.fromWebContents(event.sender) === null ? null : front;
   });
 
   ipcMain.handle('vitrine:save-screenshot', async (event, suggested: unknown, png: unknown) => {
@@ -63,13 +65,8 @@ async function run(): Promise<void> {
 
   app.on('second-instance', () => windows.showMain());
   app.on('window-all-closed', () => app.quit());
-  let closing = false;
-  app.on('will-quit', (event) => {
-    if (closing) return;
-    closing = true;
-    event.preventDefault();
-    void front.close().finally(() => app.quit());
-  });
+  // Not waited for: what the front holds goes with this process, and machines are none of it.
+  app.on('will-quit', () => void front.close());
 }
 
 if (app.requestSingleInstanceLock()) {
