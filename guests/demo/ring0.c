@@ -2,7 +2,7 @@
 #include "demo.h"
 #include "guest.h"
 
-enum { MASTER = 0x20, SLAVE = 0xa0, FIRST_VECTOR = 0x20, SYSTEM_CALL = 0x80, KEYBOARD_DATA = 0x60, KEYBOARD_COMMAND = 0x64 };
+enum { MASTER = 0x20, SLAVE = 0xa0, FIRST_VECTOR = 0x20, VECTORS = 0x30, SYSTEM_CALL = 6 /* invalid opcode */, KEYBOARD_DATA = 0x60, KEYBOARD_COMMAND = 0x64 };
 enum { KERNEL_CODE = 0x10, TASK_STATE = 0x40 };
 
 extern uint64_t descriptor_table[];
@@ -10,15 +10,14 @@ void timer_interrupt(void), keyboard_interrupt(void), spurious_interrupt(void), 
 __attribute__((noreturn)) void enter_ring3(void (*function)(void), void *stack);
 
 struct gate { uint16_t offset_low, selector; uint8_t stack, type; uint16_t offset_middle; uint32_t offset_high, zero; };
-static struct gate gates[SYSTEM_CALL + 1];
+static struct gate gates[VECTORS];
 static struct { uint32_t zero; uint64_t stack[3]; uint64_t rest[11]; } __attribute__((packed)) task_state;
 static uint8_t ring0_stack[8192] __attribute__((aligned(16)));
 static uint8_t ring3_stack[65536] __attribute__((aligned(16)));
 
-/** @param ring that may raise it by an instruction. */
-static void set_gate(unsigned vector, void (*handler)(void), unsigned ring) {
+static void set_gate(unsigned vector, void (*handler)(void)) {
   uint64_t at = (uint64_t)(uintptr_t)handler;
-  gates[vector] = (struct gate){ (uint16_t)at, KERNEL_CODE, 0, (uint8_t)(0x8e | (ring << 5)), (uint16_t)(at >> 16), (uint32_t)(at >> 32), 0 };
+  gates[vector] = (struct gate){ (uint16_t)at, KERNEL_CODE, 0, 0x8e, (uint16_t)(at >> 16), (uint32_t)(at >> 32), 0 };
 }
 
 __attribute__((noreturn)) void fault(const uint64_t *frame) {
@@ -33,11 +32,11 @@ __attribute__((noreturn)) void fault(const uint64_t *frame) {
 }
 
 static void set_up_interrupts(void) {
-  for (unsigned vector = 0; vector < 32; vector++) set_gate(vector, fault_entry, 0);
-  for (unsigned vector = FIRST_VECTOR; vector < FIRST_VECTOR + 16; vector++) set_gate(vector, spurious_interrupt, 0);
-  set_gate(FIRST_VECTOR, timer_interrupt, 0);
-  set_gate(FIRST_VECTOR + 1, keyboard_interrupt, 0);
-  set_gate(SYSTEM_CALL, system_call, 3);
+  for (unsigned vector = 0; vector < 32; vector++) set_gate(vector, fault_entry);
+  for (unsigned vector = FIRST_VECTOR; vector < VECTORS; vector++) set_gate(vector, spurious_interrupt);
+  set_gate(FIRST_VECTOR, timer_interrupt);
+  set_gate(FIRST_VECTOR + 1, keyboard_interrupt);
+  set_gate(SYSTEM_CALL, system_call);
   struct { uint16_t limit; uint64_t base; } __attribute__((packed)) pointer = { sizeof gates - 1, (uint64_t)(uintptr_t)gates };
   __asm__ volatile("lidt %0" : : "m"(pointer));
 
