@@ -5,7 +5,7 @@ import { cpus, release, totalmem, userInfo } from 'node:os';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { describeElectron, prepareElectron } from './setup/electron.mjs';
-import { main, prepareGuestMachines, prepareLabHost, prepareSources } from './setup/index.mjs';
+import { main, prepareGuestMachines, prepareLabHost, prepareSources, prepareTestGuests } from './setup/index.mjs';
 import { probeKvm } from './setup/kvm.mjs';
 import { prepareNpm } from './setup/npm.mjs';
 import { preparePackages } from './setup/packages.mjs';
@@ -35,6 +35,7 @@ async function asRoot({ words }) {
     await preparePackages(purposes);
     await prepareNpm();
     await prepareLabHost();
+    await prepareTestGuests();
     const electron = await prepareElectron({ substitute: true });
     ownCache(user);
     allowKvm();
@@ -68,6 +69,7 @@ async function asUser({ area, long }) {
   rmSync(join(root, 'test-results'), { recursive: true, force: true });
   await prepareSources(purposes);
   await prepareLabHost();
+  await prepareTestGuests();
   await prepareGuestMachines();
   const electron = await prepareElectron({ substitute: true });
   if ('reason' in electron) throw new SetupError(electron.reason);

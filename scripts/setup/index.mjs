@@ -2,6 +2,7 @@
 // second run takes a fraction of a second. Only Node's own modules may be used before `npm ci` has run.
 import { buildGuests } from './guests.mjs';
 import { buildNative } from './native.mjs';
+import { prepareInstaller } from './installer.mjs';
 import { prepareNpm } from './npm.mjs';
 import { preparePackages } from './packages.mjs';
 import { SetupError } from './run.mjs';
@@ -37,6 +38,16 @@ export async function prepareLabHost() {
     },
   });
   if (said) console.log(`  the lab is ready, after ${((performance.now() - start) / 1000).toFixed(1)} s`);
+}
+
+/** The guest of the installer's test, which is skipped where it cannot be had. */
+export async function prepareTestGuests() {
+  try {
+    await prepareInstaller();
+  } catch (error) {
+    if (!(error instanceof SetupError)) throw error;
+    console.log(`  The test of Debian's installer will be skipped: ${error.message}`);
+  }
 }
 
 /** Runs a command's main function: a SetupError is printed as it is, anything else with its stack; either ends with exit code 1. */

@@ -1,13 +1,14 @@
 // The "Try Linux" machine: build/try-linux/vmlinuz and initrd.gz, from the distribution's kernel, a static busybox and guests/try-linux.
 // The kernel is the lab's where that is prepared, else the newest that apt knows (downloaded and unpacked, never installed), else the
 // host's own. Needs no root. What cannot be had is said, and the machine is left out: it is no reason not to start.
-import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { release as runningRelease } from 'node:os';
 import { basename, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { Cpio } from './cpio.mjs';
 import { labPaths } from './lab.mjs';
-import { SetupError, buildFolder, cacheFolder, filesBelow, findCommand, hashOf, isFresh, root, run, step, systemEnvironment, tryRun, writeStamp } from './run.mjs';
+import { SetupError, buildFolder, cacheFolder, filesBelow, findCommand, hashOf, isFresh, root, step, tryRun, writeStamp } from './run.mjs';
+import { unpackPackages } from './unpack.mjs';
 
 const source = join(root, 'guests/try-linux/rootfs');
 const target = join(buildFolder, 'try-linux');
@@ -75,20 +76,6 @@ function kernelPackageNames() {
     return [image, ...(tryRun('apt-cache', ['show', '--no-all-versions', withModules]).status === 0 ? [withModules] : [])];
   }
   return [];
-}
-
-/** Downloads packages with apt and unpacks them into a folder of the cache. */
-async function unpackPackages(names, folder) {
-  mkdirSync(cacheFolder(), { recursive: true });
-  const work = mkdtempSync(join(cacheFolder(), '.packages-'));
-  try {
-    await run(`Downloading ${names.join(', ')}`, 'apt-get', ['download', '-q', ...names], { cwd: work, env: systemEnvironment() });
-    const made = join(work, 'tree');
-    for (const name of readdirSync(work).filter((entry) => entry.endsWith('.deb'))) await run(`Unpacking ${name}`, 'dpkg-deb', ['-x', join(work, name), made]);
-    if (!existsSync(folder)) renameSync(made, folder);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
 }
 
 /** A busybox that needs no library: the host's, else the one of Debian's package, unpacked. */
