@@ -1,9 +1,12 @@
 // Where things lie in a machine of ours: guest-physical addresses, ports and GSIs. A subset of Q35, because firmware and Linux look for it.
 // Facts: Intel Q35 and ICH9 datasheets; the PC's legacy ports.
 
-/** ECAM after reset (PCIEXBAR moves it): 256 MiB, 256 buses of 1 MiB each. */
+/**
+ * ECAM as direct boot leaves it (PCIEXBAR moves and resizes it): 64 buses of 1 MiB each. Linux probes every slot of every bus that ECAM has, two
+ * exits a slot, when it starts: with 256 buses that would be 16384 exits.
+ */
 export const ECAM_BASE = 0xb000_0000;
-export const ECAM_SIZE = 0x1000_0000;
+export const ECAM_SIZE = 0x400_0000;
 /** The PCI memory window below 4 GiB: [start, end). */
 export const PCI_MEMORY_START = 0xc000_0000;
 export const PCI_MEMORY_END = 0xfec0_0000;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakePlatform } from '../../../testing/fake-platform.ts';
 import { FakeEvents, FakeParking, FakeSlots, configRead, configWrite, testMachine } from '../../../pci/testing.ts';
-import { ECAM_BASE, PM_BASE, PM_SIZE } from '../layout.ts';
+import { ECAM_BASE, ECAM_SIZE, PM_BASE, PM_SIZE } from '../layout.ts';
 import { addChipset, programForDirectBoot } from './chipset.ts';
 
 const LPC = 31 * 8;
@@ -33,7 +33,7 @@ test('power-on: both functions are there, neither ECAM nor the PM block', () => 
 test('direct boot puts ECAM, PM block and PIRQs where the layout says', () => {
   const { next, all } = machine();
   programForDirectBoot(all[0]!.host, all[0]!.chipset);
-  assert.deepEqual(next().chipset.mch.ecam(), { start: ECAM_BASE, end: ECAM_BASE + 2 ** 28 });
+  assert.deepEqual(next().chipset.mch.ecam(), { start: ECAM_BASE, end: ECAM_BASE + ECAM_SIZE });
   assert.deepEqual(next().chipset.lpc.pm(), { start: PM_BASE, end: PM_BASE + PM_SIZE });
   assert.equal(next().memory.read(ECAM_BASE, 4), 0x29c0_8086);
   assert.equal(next().io.read(PM_BASE + 8, 1), 8);

@@ -1,6 +1,6 @@
 // The Q35 memory controller hub, function 00:00.0 (Intel 3 Series datasheet §5; 8086:29c0): PCIEXBAR places ECAM; PAM, SMRAM and the top-of-memory
 // registers are kept as written. Left out: what PAM and SMRAM would do (RAM is behind all of it), DMI, MCHBAR, graphics.
-import { ECAM_BASE } from '../layout.ts';
+import { ECAM_BASE, ECAM_SIZE } from '../layout.ts';
 import { PCI_COMMAND, PciFunction } from '../../../pci/function.ts';
 import type { Platform } from '../../../devices/device.ts';
 import type { Mutex } from '../../../sync/mutex.ts';
@@ -74,11 +74,11 @@ export class HostBridge implements PciDevice {
     return ecamSpan((register) => this.config.dword(register));
   }
 
-  /** What firmware would do: ECAM at `base`, 256 MiB. Topology lock not held. */
+  /** What firmware would do: ECAM at `base`, of the layout's size. Topology lock not held. */
   enableEcam(base = ECAM_BASE): void {
     this.#host.topology.run(() => {
       this.#host.write(0, PCIEXBAR + 4, 4, Math.floor(base / 2 ** 32));
-      this.#host.write(0, PCIEXBAR, 4, (base % 2 ** 32) + PCIEXBAR_ENABLE);
+      this.#host.write(0, PCIEXBAR, 4, (base % 2 ** 32) + (LENGTHS.indexOf(ECAM_SIZE) << 1) + PCIEXBAR_ENABLE);
     });
   }
 }
