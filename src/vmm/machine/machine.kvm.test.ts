@@ -21,6 +21,21 @@ function config(kernel: string, append = '', more: Partial<v.InferInput<typeof m
   return v.parse(machineConfig, { version: 1, id: 'test', name: 'Test', memory: 64 * 2 ** 20, cpus: 1, boot: { kernel, append }, testDevices: true, ...more });
 }
 
+// mov dx, 0x3fd; in al, dx; test al, 1; jz back; mov dx, 0x3f8; in al, dx; out dx, al; jmp begin
+const ECHO = [0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0x66, 0xba, 0xf8, 0x03, 0xec, 0xee, 0xeb, 0xef];
+
+/** A Multiboot kernel of a few instructions, in 32-bit flat mode at 0x100020. The header says where it goes, so it needs no ELF. */
+function tinyGuest(name: string, code: readonly number[]): string {
+  const flags = 0x10000;
+  const header = [0x1badb002, flags, -(0x1badb002 + flags) >>> 0, 0x100000, 0x100000, 0x101000, 0x101000, 0x100020];
+  const image = Buffer.alloc(0x1000, 0xff);
+  header.forEach((word, i) => image.writeUInt32LE(word >>> 0, i * 4));
+  image.set(code, 0x20);
+  const path = join(folder, name);
+  writeFileSync(path, image);
+  return path;
+}
+
 async function start(...wanted: Parameters<typeof config>): Promise<Machine> {
   const machine = new Machine({ config: config(...wanted), backend: 'kvm' });
   await machine.start();
@@ -145,18 +160,48 @@ describe('a machine on KVM', () => {
   });
 
   it('ends with words when its guest crashes for good', async () => {
-    // A Multiboot kernel whose first instruction is undefined: KVM gives up, or the guest triple-faults again and again.
-    const header = [0x1badb002, 0x10000, -(0x1badb002 + 0x10000) >>> 0, 0x100000, 0x100000, 0x101000, 0x101000, 0x100020];
-    const image = Buffer.alloc(0x1000);
-    header.forEach((word, i) => image.writeUInt32LE(word >>> 0, i * 4));
-    image.fill(0xff, 0x20);
-    const path = join(folder, 'crash');
-    // An ELF is not needed: the header says where everything goes.
-    writeFileSync(path, image);
-    const machine = await start(path);
+    const machine = await start(tinyGuest('crash', [0xff, 0xff]));
     const outcome = await machine.ended;
     assert.deepEqual([outcome.how, outcome.problem?.code], ['failed', 'guest-crash']);
     assert.ok(machine.log.backlog().some(({ text: line }) => /rip 0{8}00100020/.test(line)), 'the registers are in the log');
+  });
+
+  it('resets or ends when the guest writes the reset register, as its file says', async () => {
+    // mov dx, 0xcf9; mov al, 6; out dx, al; jmp $
+    const guestThatResets = tinyGuest('reset', [0x66, 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xeb, 0xfe]);
+    const stops = await start(guestThatResets, '', { onReset: 'stop' });
+    assert.equal((await stops.ended).how, 'reset');
+    const restarts = await start(guestThatResets, '', { onReset: 'restart' });
+    await until('ten resets', () => restarts.facts.value.resets >= 10);
+    await restarts.forceOff();
+    assert.equal((await restarts.ended).how, 'forced');
+  });
+
+  it('ends when every CPU has halted for good, if it was asked to', async () => {
+    const machine = await start(tinyGuest('halt', [0xfa, 0xf4, 0xeb, 0xfc]), '', { exitOnHalt: true, cpus: 2 }); // cli; hlt; jmp hlt
+    assert.equal((await machine.ended).how, 'halted');
+  });
+
+  it('says how a guest ended it by the debug exit port', async () => {
+    const machine = await start(tinyGuest('exit', [0xb0, 0x15, 0xe6, 0xf4, 0xeb, 0xfe])); // mov al, 0x15; out 0xf4, al
+    const outcome = await machine.ended;
+    assert.deepEqual([outcome.how, outcome.exitCode], ['debug-exit', 0x2b]);
+  });
+
+  it('runs 32 CPUs, and memory from 64 MiB to 6 GiB', async () => {
+    for (const more of [{ cpus: 32 }, { memory: 512 * 2 ** 20 }, { memory: 6 * 2 ** 30, cpus: 2 }]) {
+      const machine = await start(guest('selftest'), '', more);
+      const outcome = await machine.ended;
+      assert.deepEqual([outcome.how, outcome.exitCode], ['debug-exit', 1], said(machine));
+    }
+  });
+
+  it('gives the serial port what is written to it, in order', async () => {
+    const machine = await start(tinyGuest('echo', ECHO));
+    await machine.serialWrite(Buffer.from('hello, guest'), new AbortController().signal);
+    await until('the echo', () => said(machine) === 'hello, guest');
+    await machine.forceOff();
+    await machine.ended;
   });
 
   it('has built guests to run', () => {
