@@ -146,3 +146,14 @@ test('property: lookups agree with a map of addresses, whatever the ranges', () 
     { numRuns: 300 },
   );
 });
+
+test('a table that names a handler which this thread does not have yet: all ones, and its answer once it is registered', () => {
+  const arena = new Arena();
+  const first = new Bus(arena, 'memory');
+  const handler = first.register('late', new Bytes(), arena.mutex('m'));
+  first.publish([{ start: 0x100, size: 16, handler, base: 0x100 }]);
+  const second = new Bus(Arena.attach(arena.describe()), 'memory');
+  assert.equal(second.read(0x100, 4), 0xffff_ffff);
+  second.register('late', { read: () => 7, write: () => undefined }, arena.mutex('m'));
+  assert.equal(second.read(0x100, 4), 7);
+});

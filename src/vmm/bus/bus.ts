@@ -37,6 +37,26 @@ interface Region {
   readonly mutex: Mutex;
 }
 
+/** A range as a thread keeps it: what an access needs lies together. */
+class Entry {
+  readonly start: number;
+  readonly end: number;
+  readonly base: number;
+  readonly id: number;
+  readonly region: Region | undefined;
+
+  constructor(start: number, end: number, base: number, id: number, region: Region | undefined) {
+    this.start = start;
+    this.end = end;
+    this.base = base;
+    this.id = id;
+    this.region = region;
+  }
+}
+
+/** Has no address in it. */
+const NOWHERE = new Entry(Infinity, -Infinity, 0, -1, undefined);
+
 export class Bus {
   readonly space: Space;
   #control: Int32Array;
@@ -47,14 +67,8 @@ export class Bus {
   #regions: (Region | undefined)[] = [];
   // The private copy.
   #version: number;
-  #count = 0;
-  #starts = new Float64Array(MAX_RANGES).fill(Infinity);
-  #ends = new Float64Array(MAX_RANGES);
-  #bases = new Float64Array(MAX_RANGES);
-  #handlers = new Int32Array(MAX_RANGES);
-  #last = 0;
-  /** After a lookup that found nothing: the start of the next range above. */
-  #above = Infinity;
+  #entries: Entry[] = [];
+  #last: Entry = NOWHERE;
 
   constructor(arena: Arena, space: Space) {
     this.space = space;
@@ -78,6 +92,9 @@ export class Bus {
     const id = this.#idOf(name);
     if (this.#regions[id] !== undefined) throw new Error(`${this.space} handler ${name} is registered twice`);
     this.#regions[id] = { handler, mutex };
+    // A copy that was taken before knows the number without the handler.
+    this.#entries = this.#entries.map((entry) => (entry.id === id ? new Entry(entry.start, entry.end, entry.base, id, this.#regions[id]) : entry));
+    this.#last = NOWHERE;
     return id;
   }
 
@@ -123,11 +140,7 @@ export class Bus {
   /** The table as published. With the topology lock held. */
   ranges(): Range[] {
     this.#refresh();
-    const list: Range[] = [];
-    for (let at = 0; at < this.#count; at++) {
-      list.push({ start: this.#starts[at]!, size: this.#ends[at]! - this.#starts[at]!, handler: this.#handlers[at]!, base: this.#bases[at]! });
-    }
-    return list;
+    return this.#entries.map(({ start, end, base, id }) => ({ start, size: end - start, handler: id, base }));
   }
 
   #refresh(): void {
@@ -136,84 +149,108 @@ export class Bus {
       const copy = version & 1;
       const { numbers, handlers } = this.#shared[copy]!;
       const count = Math.min(Math.max(this.#control[COUNT + copy]!, 0), MAX_RANGES);
+      const entries: Entry[] = [];
       for (let at = 0; at < count; at++) {
-        this.#starts[at] = numbers[3 * at]!;
-        this.#ends[at] = numbers[3 * at + 1]!;
-        this.#bases[at] = numbers[3 * at + 2]!;
-        this.#handlers[at] = handlers[at]!;
+        const id = handlers[at]!;
+        entries.push(new Entry(numbers[3 * at]!, numbers[3 * at + 1]!, numbers[3 * at + 2]!, id, this.#regions[id]));
       }
-      if (count === 0) this.#starts[0] = Infinity;
-      this.#count = count;
-      this.#last = 0;
       // A read-modify-write, so that no load above can move below it on any processor. This copy is written only for version + 2.
-      if (Atomics.compareExchange(this.#control, VERSION, version, version) === version) {
-        this.#version = version;
-        return;
-      }
+      if (Atomics.compareExchange(this.#control, VERSION, version, version) !== version) continue;
+      this.#entries = entries;
+      this.#last = NOWHERE;
+      this.#version = version;
+      return;
     }
   }
 
-  /** Index in the private copy of the range that has `address`, or -1. */
-  #find(address: number): number {
-    if (Atomics.load(this.#control, VERSION) !== this.#version) this.#refresh();
-    const starts = this.#starts;
+  /** The entry of the private copy that has `address`, or NOWHERE. Whoever uses it looks afterwards whether the copy was still the newest. */
+  #find(address: number): Entry {
     const last = this.#last;
-    if (address >= starts[last]! && address < this.#ends[last]!) return last;
+    if (address >= last.start && address < last.end) return last;
+    const at = this.#after(address) - 1;
+    const entry = at < 0 ? NOWHERE : this.#entries[at]!;
+    if (address >= entry.end) return NOWHERE;
+    this.#last = entry;
+    return entry;
+  }
+
+  /** Index of the first entry that begins above `address`. */
+  #after(address: number): number {
+    const entries = this.#entries;
     let low = 0;
-    let high = this.#count - 1;
-    while (low <= high) {
+    let high = entries.length;
+    while (low < high) {
       const middle = (low + high) >>> 1;
-      if (starts[middle]! <= address) low = middle + 1;
-      else high = middle - 1;
+      if (entries[middle]!.start <= address) low = middle + 1;
+      else high = middle;
     }
-    // `high` is the last range that begins at or below the address.
-    if (high >= 0 && address < this.#ends[high]!) {
-      this.#last = high;
-      return high;
-    }
-    this.#above = low < this.#count ? starts[low]! : Infinity;
-    return -1;
+    return low;
+  }
+
+  /** Whether an access that begins in no range reaches into the next. */
+  #reaches(address: number, width: Width): boolean {
+    const next = this.#entries[this.#after(address)];
+    return next !== undefined && address + width > next.start;
+  }
+
+  /** Whether the private copy is the newest; if not, it is taken anew. */
+  #current(): boolean {
+    if (Atomics.load(this.#control, VERSION) === this.#version) return true;
+    this.#refresh();
+    return false;
   }
 
   /** @returns unsigned, `width` bytes; all ones where nothing answers. */
   read(address: number, width: Width): number {
     for (;;) {
-      const at = this.#find(address);
-      if (at < 0) return address + width > this.#above ? this.#readBytewise(address, width) : allOnes(width);
-      if (address + width > this.#ends[at]!) return this.#readBytewise(address, width);
-      const region = this.#regions[this.#handlers[at]!];
-      if (region === undefined) return allOnes(width);
-      const mutex = region.mutex;
-      mutex.lock();
+      const { end, base, region } = this.#find(address);
+      if (address + width > end || region === undefined) {
+        if (!this.#current()) continue;
+        return this.#readElse(address, width, end);
+      }
+      region.mutex.lock();
       if (Atomics.load(this.#control, VERSION) === this.#version) {
-        const value = region.handler.read(address - this.#bases[at]!, width);
-        mutex.unlock();
+        const value = region.handler.read(address - base, width);
+        region.mutex.unlock();
         return width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff;
       }
-      mutex.unlock();
+      region.mutex.unlock();
+      this.#refresh();
     }
   }
 
   /** @param value its low `width` bytes count; ignored where nothing answers. */
   write(address: number, width: Width, value: number): void {
     for (;;) {
-      const at = this.#find(address);
-      if (at < 0 ? address + width > this.#above : address + width > this.#ends[at]!) {
-        for (let byte = 0; byte < width; byte++) this.write(address + byte, 1, (value >>> (8 * byte)) & 0xff);
+      const { end, base, region } = this.#find(address);
+      if (address + width > end || region === undefined) {
+        if (!this.#current()) continue;
+        this.#writeElse(address, width, value, end);
         return;
       }
-      if (at < 0) return;
-      const region = this.#regions[this.#handlers[at]!];
-      if (region === undefined) return;
-      const mutex = region.mutex;
-      mutex.lock();
+      region.mutex.lock();
       if (Atomics.load(this.#control, VERSION) === this.#version) {
-        region.handler.write(address - this.#bases[at]!, width, width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff);
-        mutex.unlock();
+        region.handler.write(address - base, width, width === 4 ? value >>> 0 : width === 2 ? value & 0xffff : value & 0xff);
+        region.mutex.unlock();
         return;
       }
-      mutex.unlock();
+      region.mutex.unlock();
+      this.#refresh();
     }
+  }
+
+  /** Whether an access is to be cut: it crosses the end of the range that it begins in, or begins in none and reaches one. */
+  #cut(address: number, width: Width, end: number): boolean {
+    return end === NOWHERE.end ? this.#reaches(address, width) : address + width > end;
+  }
+
+  #readElse(address: number, width: Width, end: number): number {
+    return this.#cut(address, width, end) ? this.#readBytewise(address, width) : allOnes(width);
+  }
+
+  #writeElse(address: number, width: Width, value: number, end: number): void {
+    if (!this.#cut(address, width, end)) return;
+    for (let byte = 0; byte < width; byte++) this.write(address + byte, 1, (value >>> (8 * byte)) & 0xff);
   }
 
   #readBytewise(address: number, width: Width): number {

@@ -39,6 +39,8 @@ test('exits of ports and memory arrive with their widths', async () => {
   await withMachine(code, 1, async (machine) => {
     await until(() => machine.counts[0] === 1);
     assert.deepEqual([...machine.counts.subarray(0, 5)], [1, 1, 3, 1, 7]);
+    const { io, memory } = machine.states.exits(0);
+    assert.deepEqual({ io, memory }, { io: 2, memory: 4 }, 'and are counted by kind');
     const words = new Uint32Array(machine.ram.buffer, 0x2000, 2);
     assert.deepEqual([...words], [0xffffffff, 0x5a5a5a5a]);
   });

@@ -1,7 +1,9 @@
 // One vCPU's loop: KVM_RUN, then the exit handled inline on this thread. Specified in Documentation/virt/kvm/api.rst, section 5.
 // Every exit reason that x86 can give with in-kernel interrupt controllers is either handled or ends the machine with words.
+import koffi from 'koffi';
 import * as k from '../kvm/ioctls.ts';
-import { EAGAIN, EFAULT, EINTR, errno, errnoName, ioctlValue } from '../kvm/libc.ts';
+import { EAGAIN, EFAULT, EINTR, errnoName } from '../kvm/libc.ts';
+import { bindVcpu, runVcpu } from '../kvm/run-vcpu.ts';
 import type { Width } from '../bus/handler.ts';
 import { OFFLINE, type VcpuStates } from './vcpu-state.ts';
 
@@ -51,6 +53,8 @@ const SUBERRORS = ['unknown', 'an instruction that KVM cannot emulate', 'two exc
 
 export class VcpuLoop {
   readonly #o: VcpuLoopOptions;
+  readonly #ports: ExitBus;
+  readonly #memory: ExitBus;
   readonly #bytes: Uint8Array;
   readonly #halves: Uint16Array;
   readonly #words: Uint32Array;
@@ -58,6 +62,8 @@ export class VcpuLoop {
 
   constructor(options: VcpuLoopOptions) {
     this.#o = options;
+    this.#ports = options.ports;
+    this.#memory = options.memory;
     const size = options.run.byteLength;
     this.#bytes = new Uint8Array(options.run, 0, size);
     this.#halves = new Uint16Array(options.run, 0, size / 2);
@@ -69,18 +75,18 @@ export class VcpuLoop {
   run(thread: number): void {
     const { fd, id, states } = this.#o;
     states.enter(id, thread);
+    bindVcpu(fd, Number(koffi.address(this.#bytes)), states.address(id));
     try {
       if (!states.obey(id)) return;
       for (;;) {
-        states.enterGuest(id);
-        const result = ioctlValue(fd, k.KVM_RUN, 0);
-        const error = result < 0 ? errno() : 0;
-        states.leaveGuest(id);
-        if (error === 0) {
-          if (!this.#handle()) return;
-        } else if (error === EINTR || error === EAGAIN) {
+        const reason = runVcpu();
+        if (reason === k.KVM_EXIT_IO) this.#io();
+        else if (reason === k.KVM_EXIT_MMIO) this.#mmio();
+        else if (reason >= 0) {
+          if (!this.#handle(reason)) return;
+        } else if (reason === -EINTR || reason === -EAGAIN) {
           if (!states.obey(id)) return;
-        } else if (!this.#stop(this.#refused(error))) return;
+        } else if (!this.#stop(this.#refused(-reason))) return;
       }
     } finally {
       states.set(id, OFFLINE);
@@ -95,17 +101,9 @@ export class VcpuLoop {
     return { kind: 'crash', why };
   }
 
-  /** @returns false when the thread must end. */
-  #handle(): boolean {
-    switch (this.#words[k.RUN_EXIT_REASON / 4]) {
-      case k.KVM_EXIT_IO:
-        this.#o.states.countIo(this.#o.id);
-        this.#io();
-        return true;
-      case k.KVM_EXIT_MMIO:
-        this.#o.states.countMemory(this.#o.id);
-        this.#mmio();
-        return true;
+  /** Every exit but accesses. @returns false when the thread must end. */
+  #handle(reason: number): boolean {
+    switch (reason) {
       case k.KVM_EXIT_INTR:
       case k.KVM_EXIT_IRQ_WINDOW_OPEN:
       case k.KVM_EXIT_HLT: // with in-kernel interrupt controllers KVM waits itself; entering again is right all the same
@@ -124,7 +122,7 @@ export class VcpuLoop {
       case k.KVM_EXIT_EXCEPTION:
       case k.KVM_EXIT_HYPERCALL:
       default:
-        return this.#stop({ kind: 'crash', why: `KVM left the guest with reason ${this.#words[k.RUN_EXIT_REASON / 4]}, which nothing here asked for` });
+        return this.#stop({ kind: 'crash', why: `KVM left the guest with reason ${reason}, which nothing here asked for` });
     }
   }
 
@@ -134,7 +132,7 @@ export class VcpuLoop {
     const width = bytes[IO_SIZE]! as Width;
     const count = this.#words[IO_COUNT_32]!;
     let at = this.#words[IO_DATA_OFFSET_32]!;
-    const ports = this.#o.ports;
+    const ports = this.#ports;
     if (bytes[IO_DIRECTION] === IO_OUT) {
       for (let i = 0; i < count; i++, at += width) {
         const value = width === 1 ? bytes[at]! : width === 2 ? this.#halves[at >> 1]! : this.#words[at >> 2]!;
@@ -154,7 +152,7 @@ export class VcpuLoop {
     const words = this.#words;
     const address = words[MMIO_ADDRESS_HIGH_32]! * 0x1_0000_0000 + words[MMIO_ADDRESS_LOW_32]!;
     const length = words[MMIO_LENGTH_32]!;
-    const memory = this.#o.memory;
+    const memory = this.#memory;
     const write = this.#bytes[MMIO_IS_WRITE] !== 0;
     if (length === 4) {
       if (write) memory.write(address, 4, words[MMIO_DATA / 4]!);

@@ -2,10 +2,11 @@
 // (short, by whichever vCPU or thread holds topology) and a pause (by the control thread). Each is a word; a vCPU stays parked while either is set.
 // A commit only needs that no other vCPU runs guest code: one that is in a handler, perhaps waiting for a mutex that the committer holds, is
 // as good as parked, because immediate_exit is set and it looks at the words before it enters again. A pause needs every last exit completed.
+import koffi from 'koffi';
 import type { Arena } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 
-/** Words of one vCPU. */
+/** Words of one vCPU; native/vcpu.c has them too. */
 const THREAD = 0;
 const STATE = 1;
 const EXITS = 2;
@@ -56,20 +57,9 @@ export class VcpuStates {
     return Atomics.load(this.#words, id * WORDS + STATE);
   }
 
-  /** The hot pair around KVM_RUN. */
-  enterGuest(id: number): void {
-    Atomics.store(this.#words, id * WORDS + STATE, IN_GUEST);
-  }
-  leaveGuest(id: number): void {
-    Atomics.store(this.#words, id * WORDS + STATE, HANDLING);
-    this.#words[id * WORDS + EXITS] = (this.#words[id * WORDS + EXITS]! + 1) | 0;
-  }
-
-  countIo(id: number): void {
-    this.#words[id * WORDS + IO_EXITS] = (this.#words[id * WORDS + IO_EXITS]! + 1) | 0;
-  }
-  countMemory(id: number): void {
-    this.#words[id * WORDS + MEMORY_EXITS] = (this.#words[id * WORDS + MEMORY_EXITS]! + 1) | 0;
+  /** Where a vCPU's words lie, for native/vcpu.c: it notes IN_GUEST and HANDLING around KVM_RUN, and counts exits. */
+  address(id: number): number {
+    return Number(koffi.address(this.#words)) + id * WORDS * 4;
   }
 
   /** Exits of a vCPU since it began, each modulo 2^32. */
