@@ -84,8 +84,8 @@ describe('a machine on KVM', () => {
       id: 'v1',
       buffered: () => 0,
       send: (frame) => {
-        frames.push(frame.slice());
-        if (acknowledge) setImmediate(() => viewer.acknowledge(decodeFrame(frame)!.seq));
+        frames.push(frame);
+        if (acknowledge) setImmediate(() => viewer.acknowledge(decodeFrame(Uint8Array.from(frame))!.seq));
       },
     });
     await until('five frames', () => frames.length >= 5);

@@ -81,6 +81,7 @@ export class Machine implements MachineControl {
   #pausedAt = 0;
   #bootedAt = 0;
   #fruitless = 0;
+  #haltedLooks = 0;
   #ending = false;
   #timers: NodeJS.Timeout[] = [];
 
@@ -392,8 +393,9 @@ export class Machine implements MachineControl {
     if (this.#ending || this.#thread === null || this.#stopped !== null) return;
     const { states } = this.#thread;
     states.pause();
-    const halted = this.#vcpus.every(guestHalted);
-    if (halted) void this.#end('halted');
+    // Twice in a row: an interrupt may be on its way to a CPU that looks halted for good.
+    this.#haltedLooks = this.#vcpus.every(guestHalted) ? this.#haltedLooks + 1 : 0;
+    if (this.#haltedLooks >= 2) void this.#end('halted');
     else states.resume();
   }
 

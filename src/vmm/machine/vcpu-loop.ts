@@ -128,23 +128,29 @@ export class VcpuLoop {
 
   #io(): void {
     const bytes = this.#bytes;
+    const words = this.#words;
     const port = this.#halves[IO_PORT_16]!;
     const width = bytes[IO_SIZE]! as Width;
-    const count = this.#words[IO_COUNT_32]!;
-    let at = this.#words[IO_DATA_OFFSET_32]!;
+    const at = words[IO_DATA_OFFSET_32]!;
+    const count = words[IO_COUNT_32]!;
+    const out = bytes[IO_DIRECTION] === IO_OUT;
+    if (count !== 1) this.#ioString(out, port, width, at, count);
+    else if (out) this.#ports.write(port, width, width === 1 ? bytes[at]! : width === 2 ? this.#halves[at >> 1]! : words[at >> 2]!);
+    else {
+      const value = this.#ports.read(port, width);
+      if (width === 1) bytes[at] = value;
+      else if (width === 2) this.#halves[at >> 1] = value;
+      else words[at >> 2] = value;
+    }
+  }
+
+  /** INS and OUTS with REP: `count` accesses, their data one after the other. */
+  #ioString(out: boolean, port: number, width: Width, start: number, count: number): void {
     const ports = this.#ports;
-    if (bytes[IO_DIRECTION] === IO_OUT) {
-      for (let i = 0; i < count; i++, at += width) {
-        const value = width === 1 ? bytes[at]! : width === 2 ? this.#halves[at >> 1]! : this.#words[at >> 2]!;
-        ports.write(port, width, value);
-      }
-    } else {
-      for (let i = 0; i < count; i++, at += width) {
-        const value = ports.read(port, width);
-        if (width === 1) bytes[at] = value;
-        else if (width === 2) this.#halves[at >> 1] = value;
-        else this.#words[at >> 2] = value;
-      }
+    const view = this.#view;
+    for (let i = 0, at = start; i < count; i++, at += width) {
+      if (out) ports.writeBytes(port, view, at, width);
+      else ports.readBytes(port, view, at, width);
     }
   }
 
