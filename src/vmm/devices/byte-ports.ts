@@ -21,6 +21,10 @@ export function bytePorts(registers: ByteRegisters, count: number): Handler {
       return value;
     },
     write(offset: number, width: Width, value: number): void {
+      if (width === 1 && offset < count) {
+        registers.writePort(offset, value);
+        return;
+      }
       for (let i = 0; i < width && offset + i < count; i++) registers.writePort(offset + i, (value >>> (8 * i)) & 0xff);
     },
   };

@@ -3,7 +3,7 @@
 import koffi from 'koffi';
 import * as k from '../kvm/ioctls.ts';
 import { EAGAIN, EFAULT, EINTR, errnoName } from '../kvm/libc.ts';
-import { bindVcpu, runVcpu } from '../kvm/run-vcpu.ts';
+import { BYTE_OUT, bindVcpu, runVcpu } from '../kvm/run-vcpu.ts';
 import type { Width } from '../bus/handler.ts';
 import { OFFLINE, type VcpuStates } from './vcpu-state.ts';
 
@@ -80,7 +80,8 @@ export class VcpuLoop {
       if (!states.obey(id)) return;
       for (;;) {
         const reason = runVcpu();
-        if (reason === k.KVM_EXIT_IO) this.#io();
+        if (reason >= BYTE_OUT) this.#ports.write((reason >>> 8) & 0xffff, 1, reason & 0xff);
+        else if (reason === k.KVM_EXIT_IO) this.#io();
         else if (reason === k.KVM_EXIT_MMIO) this.#mmio();
         else if (reason >= 0) {
           if (!this.#handle(reason)) return;
