@@ -12,6 +12,7 @@ import { BrowserShell } from './support/browser-shell.ts';
 import { ElectronShell } from './support/electron-shell.ts';
 import { Folders, root } from './support/folders.ts';
 import { Processes } from './support/processes.ts';
+import { quietNetwork } from './support/quiet-network.ts';
 import { runCli } from './support/cli.ts';
 import type { CliResult } from './support/cli.ts';
 import { Watch } from './support/watch.ts';
@@ -118,6 +119,7 @@ export class App {
 
   async #themed(page: Page): Promise<void> {
     await page.emulateMedia({ colorScheme: this.#theme });
+    await quietNetwork(page);
   }
 }
 

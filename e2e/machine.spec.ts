@@ -38,7 +38,7 @@ test('a key changes the picture; Ctrl+Alt alone gives the keyboard back, Ctrl+Al
   const { page } = app;
   await startOnPage(page, demoName);
   await takeKeyboard(page);
-  // The demo freezes at Space and goes on at the next: a still picture is one that a key made.
+  // Space pauses the demo and the next one lets it go on: a still picture is one that a key made.
   await page.keyboard.press('Space');
   await expect.poll(async () => (await pixels(page)) === (await pixels(page)), { message: 'Space should hold the picture' }).toBe(true);
   const still = await pixels(page);
@@ -55,6 +55,14 @@ test('a key changes the picture; Ctrl+Alt alone gives the keyboard back, Ctrl+Al
   // Without the keyboard, a shortcut is the page's again.
   await page.keyboard.press('Alt+3');
   await expect(page.getByRole('tab', { name: 'Log' })).toHaveAttribute('aria-selected', 'true');
+
+  // And Q powers the demo off from inside.
+  await page.keyboard.press('Alt+1');
+  await takeKeyboard(page);
+  await page.keyboard.press('q');
+  await expect(stateOf(page.getByTestId('machine-page'))).toHaveText('Off', { timeout: 30_000 });
+  await expect(page.getByText('The guest powered off.')).toBeVisible();
+  await expect.poll(() => app.machines()).toEqual([]);
 });
 
 test('pause holds the picture and says so, resume goes on', async ({ app }) => {

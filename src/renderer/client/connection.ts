@@ -34,7 +34,11 @@ export function connect<P extends ProtocolSpec>(spec: P, path: string, delays: r
     const mine = new WebSocket(`${bridge.frontAddress}${path}?token=${encodeURIComponent(bridge.token)}`);
     mine.binaryType = 'arraybuffer';
     socket = mine;
-    const client = new ProtocolClient(spec, mine);
+    const client = new ProtocolClient(spec, {
+      // What is said while the other side is just going goes nowhere, and is no error.
+      send: (data) => { if (mine.readyState === WebSocket.OPEN) mine.send(data); },
+      close: () => mine.close(),
+    });
     mine.addEventListener('open', () => {
       if (closed) return;
       attempts = 0;

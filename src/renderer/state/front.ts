@@ -25,6 +25,26 @@ let client: ProtocolClient<FrontProtocol> | null = null;
 /** Attempts that failed before the page says "offline" for the first time. */
 const PATIENCE = 3;
 
+/** Milliseconds in which many changes of the library become one: 500 machines may all change at once. */
+const TOGETHER = 60;
+
+/** Calls `apply` with the newest value, the first time at once and then at most once in TOGETHER. */
+function together<T>(apply: (value: T) => void): (value: T) => void {
+  let newest: { value: T } | null = null;
+  let waiting = false;
+  const next = (): void => {
+    waiting = newest !== null;
+    if (newest === null) return;
+    apply(newest.value);
+    newest = null;
+    setTimeout(next, TOGETHER);
+  };
+  return (value) => {
+    newest = { value };
+    if (!waiting) next();
+  };
+}
+
 export function startFront(): void {
   let failures = 0;
   connection = connect(frontProtocol, '/front', FRONT_DELAYS, {
@@ -34,7 +54,7 @@ export function startFront(): void {
       const onEnd = (problem: Problem): void => {
         if (problem.code !== 'connection-lost') useFront.setState({ problem });
       };
-      opened.watch('machines', (machines) => useFront.setState({ machines, status: 'online', problem: null }), onEnd);
+      opened.watch('machines', together((machines: Library) => useFront.setState({ machines, status: 'online', problem: null })), onEnd);
       opened.watch('host', (host) => useFront.setState({ host }), onEnd);
     },
     onLost: () => {
