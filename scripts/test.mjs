@@ -99,8 +99,8 @@ async function asUser({ area, long }) {
     await step('type check', typeCheck);
     await step('lint and import rules', lint);
   }
-  await some(tests.unit, 'unit tests', () => nodeTests('unit-tests', tests.unit, { long }));
   const built = await step('build', build);
+  await some(tests.unit, 'unit tests', () => nodeTests('unit-tests', tests.unit, { long }));
   await some(tests.kvm, probe.usable ? 'KVM tests on /dev/kvm' : 'KVM tests in the lab', () =>
     nodeTests('kvm-tests', tests.kvm, { long, concurrency: 1, ...(probe.usable ? {} : { prefix: inLab(labMinutes), minutes: labMinutes + 1 }) }));
   await some(tests.lab, 'lab tests', () => nodeTests('lab-tests', tests.lab, { long, concurrency: 1, minutes: long ? undefined : labMinutes }));

@@ -1,6 +1,6 @@
 // The steps of `npm test`: each runs programs, keeps all that they say in test-results/NAME.log, and returns counts.
 import { spawn } from 'node:child_process';
-import { createWriteStream, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { finished } from 'node:stream/promises';
 import { buildApp } from '../setup/build.mjs';
@@ -14,6 +14,9 @@ const reporter = join(root, 'scripts/test/reporter.mjs');
 /** The most that a step may take, in minutes: a hang must not take the whole run. */
 const limits = { ordinary: 10, lab: 20, long: 240 };
 
+/** A test that hangs is ended, and named, well before its step is. */
+const hangMinutes = (stepMinutes) => Math.max(2, stepMinutes / 5);
+
 /** Process groups that run now. Who ends this process ends them too: they are no part of the terminal's own group. */
 const groups = new Set();
 
@@ -23,6 +26,19 @@ function endGroup(group, signal) {
   } catch {
     // It is gone.
   }
+}
+
+/** What runs in a process group: the last words of each command line, which for a test file is its name. */
+function commandsOf(group) {
+  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid)).flatMap((pid) => {
+    try {
+      // proc(5): the fifth field of stat, the third behind the name in parentheses, is the group.
+      const own = Number(readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ').at(-1).split(' ')[2]);
+      return own === group ? [`  ${pid} ${readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').slice(-4).join(' ')}`] : [];
+    } catch {
+      return [];
+    }
+  });
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
@@ -54,6 +70,7 @@ export async function runLogged(name, command, words, { env = {}, minutes = limi
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
+    keep(Buffer.from(`\nEnded after ${minutes} minutes. Still running:\n${commandsOf(child.pid).join('\n')}\n`));
     endGroup(child.pid, 'SIGTERM');
     setTimeout(() => endGroup(child.pid, 'SIGKILL'), 5000).unref();
   }, minutes * 60_000);
@@ -71,8 +88,7 @@ export async function runLogged(name, command, words, { env = {}, minutes = limi
   child.stdout.destroy();
   child.stderr.destroy();
   log.end();
-  const output = Buffer.concat(chunks).toString('utf8');
-  return { code, timedOut, output: timedOut ? `${output}\nEnded after ${minutes} minutes.` : output };
+  return { code, timedOut, output: Buffer.concat(chunks).toString('utf8') };
 }
 
 /** A check that passes or fails as a whole. */
@@ -106,13 +122,11 @@ export async function build() {
 
 /** Runs files of node:test. `prefix` is a command that runs another, for the lab. */
 export async function nodeTests(name, files, { prefix = [], long = false, concurrency = 2, minutes } = {}) {
+  minutes ??= long ? limits.long : limits.ordinary;
   const words = [
-    ...prefix, node24, '--test', `--test-concurrency=${concurrency}`, `--test-reporter=${reporter}`, '--test-reporter-destination=stdout', ...files.map((file) => join(root, file)),
+    ...prefix, node24, '--test', '--test-force-exit', `--test-concurrency=${concurrency}`, `--test-timeout=${hangMinutes(minutes) * 60_000}`, `--test-reporter=${reporter}`, '--test-reporter-destination=stdout', ...files.map((file) => join(root, file)),
   ];
-  const { code, timedOut, output } = await runLogged(name, words[0], words.slice(1), {
-    env: long ? { VITRINE_LONG: '1' } : {},
-    minutes: minutes ?? (long ? limits.long : limits.ordinary),
-  });
+  const { code, timedOut, output } = await runLogged(name, words[0], words.slice(1), { env: long ? { VITRINE_LONG: '1' } : {}, minutes });
   const { counts, text } = readNodeTests(output);
   // A run that ends badly and counts no failure has failed all the same.
   if ((code !== 0 || timedOut) && counts.failed === 0) counts.failed = 1;
