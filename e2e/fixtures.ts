@@ -60,8 +60,9 @@ export class App {
 
   /** Starts the app, after `stop()` or `kill()`. */
   async start(): Promise<Page> {
-    this.#watch.expectLoss(false);
     await this.#running.start();
+    // Until here a browser's tab looks for the server that was there before.
+    this.#watch.expectLoss(false);
     await this.#themed(this.page);
     return this.page;
   }

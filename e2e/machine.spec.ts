@@ -113,6 +113,14 @@ test('the app is killed and comes back: the machine ran on, and its screen is th
   expect(before).toHaveLength(1);
   await app.kill();
   expect(app.machines()).toEqual(before);
+  if (app.shell === 'browser') {
+    // The tab outlives the server, keeps the picture and says what is wrong.
+    await expect(app.page.getByText('Connection lost')).toBeVisible();
+    await app.shot('machine-offline');
+    await openLibrary(app.page);
+    await expect(app.page.getByRole('alert')).toContainText('server does not answer');
+    await app.shot('library-offline');
+  }
   const page = await app.start();
   await expect(stateOf(card(page, demoName))).toHaveText('Running');
   await page.getByRole('button', { name: `Open ${demoName}` }).click();
