@@ -2,7 +2,7 @@
 // up on the screen and on the serial console.
 import { expect, test } from './fixtures.ts';
 import type { Page } from '@playwright/test';
-import { giveKeyboardBack, pixels, startOnPage, stateOf, takeKeyboard, untilPixelsChange } from './support/pages.ts';
+import { giveKeyboardBack, pixels, startOnPage, stateOf, takeKeyboard, typeInGuest, untilPixelsChange } from './support/pages.ts';
 
 /** In the lab a boot takes minutes where the lab itself is emulated. */
 const BOOT = 8 * 60_000;
@@ -30,9 +30,9 @@ test('Try Linux boots to a prompt; uname typed on the screen is on the screen an
   const before = await pixels(page);
   await takeKeyboard(page);
   // What the screen's terminal says goes to the serial port too, and at the end the text of the screen as the kernel holds it.
-  await page.keyboard.type('uname -a | tee /dev/ttyS0\n', { delay: 40 });
+  await typeInGuest(page, 'uname -a | tee /dev/ttyS0\n');
   await untilPixelsChange(page, before, 60_000);
-  await page.keyboard.type('echo "[screen $(tr -s " " < /dev/vcs1) end]" > /dev/ttyS0\n', { delay: 40 });
+  await typeInGuest(page, 'echo "[screen $(tr -s " " < /dev/vcs1) end]" > /dev/ttyS0\n');
   await giveKeyboardBack(page);
   await app.shot('linux-uname');
 

@@ -69,13 +69,13 @@ test('pause holds the picture and says so, resume goes on', async ({ app }) => {
   const { page } = app;
   await startOnPage(page, demoName);
   await page.getByRole('button', { name: 'Pause', exact: true }).click();
-  await expect(page.getByText(`${demoName} is paused`)).toBeVisible();
+  await expect(page.getByText('This machine is paused')).toBeVisible();
   await app.shot('machine-paused');
   const held = await pixels(page);
   await sleep(500);
   expect(await pixels(page)).toBe(held);
   await page.getByRole('button', { name: 'Resume', exact: true }).first().click();
-  await expect(page.getByText(`${demoName} is paused`)).toHaveCount(0);
+  await expect(page.getByText('This machine is paused')).toHaveCount(0);
   await untilPixelsChange(page, await pixels(page));
   expect((await app.cli('pause', demoId)).code).toBe(0);
   await expect(stateOf(page.getByTestId('machine-page'))).toHaveText('Paused');

@@ -68,6 +68,23 @@ export async function giveKeyboardBack(page: Page): Promise<void> {
   await expect(page.getByTestId('capture-hint')).toContainText('Click the screen');
 }
 
+/** Where the shifted characters of an American keyboard lie. */
+const shifted: Record<string, string> = {
+  '!': 'Digit1', '@': 'Digit2', '#': 'Digit3', $: 'Digit4', '%': 'Digit5', '^': 'Digit6', '&': 'Digit7', '*': 'Digit8', '(': 'Digit9', ')': 'Digit0',
+  _: 'Minus', '+': 'Equal', '{': 'BracketLeft', '}': 'BracketRight', '|': 'Backslash', ':': 'Semicolon', '"': 'Quote', '~': 'Backquote',
+  '<': 'Comma', '>': 'Period', '?': 'Slash',
+};
+
+/** Types as fingers do, with the Shift key down where it must be: Playwright's own typing only says which letter comes out. */
+export async function typeInGuest(page: Page, text: string): Promise<void> {
+  for (const letter of text) {
+    if (letter === '\n') await page.keyboard.press('Enter', { delay: 20 });
+    else if (shifted[letter] !== undefined) await page.keyboard.press(`Shift+${shifted[letter]}`, { delay: 20 });
+    else if (/[A-Z]/.test(letter)) await page.keyboard.press(`Shift+Key${letter}`, { delay: 20 });
+    else await page.keyboard.press(letter === ' ' ? 'Space' : letter, { delay: 20 });
+  }
+}
+
 /** The library's folder of a machine. */
 export function machineFolder(app: App, id: string): string {
   return join(app.folders.data, 'vitrine/machines', id);

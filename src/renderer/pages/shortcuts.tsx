@@ -21,6 +21,7 @@ const groups: Array<{ title: string; keys: Array<[what: string, keys: string[]]>
       ['Screen, console, log', ['Alt+1', 'Alt+2', 'Alt+3']],
       ['Full screen', ['F11']],
       ['Save a screenshot', ['Ctrl+Shift+S']],
+      ['Copy from the console', ['Ctrl+Shift+C']],
       ['Back to the machines', ['Esc']],
     ],
   },

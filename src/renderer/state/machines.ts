@@ -82,7 +82,14 @@ export function resetMachine(id: string, name: string): Promise<boolean> {
 }
 
 export function forceOff(id: string, name: string): Promise<boolean> {
-  return onMachine(id, 'force the machine off', name, (client) => client.call('forceOff', {}));
+  return onMachine(id, 'force the machine off', name, async (client) => {
+    try {
+      await client.call('forceOff', {});
+    } catch (thrown) {
+      // The machine may be gone before its answer is: that is what was asked for.
+      if (problemOf(thrown, '', '').code !== 'connection-lost') throw thrown;
+    }
+  });
 }
 
 export async function shutDown(id: string, name: string): Promise<void> {

@@ -31,7 +31,7 @@ test('why a machine failed: its problem, else how it ended, else that it did not
   assert.match(failureWords(entry), /did not say why/);
   assert.equal(failureWords({ ...entry, lastOutcome: { endedAt: 0, how: 'killed' } }), outcomeWords({ endedAt: 0, how: 'killed' }));
   const problem = { attempted: 'run the guest', on: 'x', why: 'The guest reset itself three times.', remedy: '', code: 'triple-fault' };
-  assert.equal(failureWords({ ...entry, problem }), problem.why);
+  assert.equal(failureWords({ ...entry, problem }), `Cannot run the guest: ${problem.why}`);
 });
 
 test('a reason that stands alone begins like a sentence', () => {

@@ -68,7 +68,7 @@ export function outcomeWords(outcome: Outcome): string {
 /** Why a failed machine failed, in one sentence for its glass. */
 export function failureWords(entry: LibraryEntry): string {
   const problem = entry.problem ?? entry.lastOutcome?.problem;
-  if (problem !== undefined) return asSentence(problem.why);
+  if (problem !== undefined) return `Cannot ${problem.attempted}: ${problem.why}`;
   return entry.lastOutcome === undefined ? 'It ended, and did not say why.' : outcomeWords(entry.lastOutcome);
 }
 

@@ -18,7 +18,7 @@ import styles from './library.module.css';
  * The layout takes `minSpace` once a column and deals it out between and around the cards: 32 are 24 with three columns, which is the
  * page's own margin.
  */
-const layoutOptions = { minItemSize: new Size(270, 246), maxItemSize: new Size(480, 480), minSpace: new Size(32, 24) };
+const layoutOptions = { minItemSize: new Size(300, 256), maxItemSize: new Size(480, 480), minSpace: new Size(32, 24) };
 
 export interface LibraryPageProps {
   search: string;

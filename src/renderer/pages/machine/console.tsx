@@ -65,6 +65,16 @@ export function Console({ source, name, live }: { source: MachineLink; name: str
     resize.observe(element);
     // The width of a letter is known only once the font is there.
     void document.fonts.ready.then(() => { if (element.isConnected) fit.fit(); });
+    // Every key is the guest's but the ways out of here, and copying where Ctrl+C is the guest's too.
+    term.attachCustomKeyEventHandler((event) => {
+      if (event.altKey && !event.ctrlKey && /^Digit[123]$/.test(event.code)) return false;
+      if (event.ctrlKey && event.shiftKey && event.code === 'KeyC') {
+        event.preventDefault();
+        if (event.type === 'keydown') document.execCommand('copy');
+        return false;
+      }
+      return event.key !== 'F11';
+    });
     const writer = new SerialWriter(source);
     const encoder = new TextEncoder();
     term.onData((text) => writer.write(encoder.encode(text)));

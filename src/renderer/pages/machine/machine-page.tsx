@@ -111,8 +111,10 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
       if (event.altKey && !event.ctrlKey && index >= 0) show(tabNames[index].id);
       else if (event.key === 'F11') full.toggle();
       else if (event.ctrlKey && event.shiftKey && event.code === 'KeyS') keepScreenshot();
-      else if (event.key === 'Escape' && plain && !event.defaultPrevented && !typingInto(event.target) && !full.on) go({ page: 'machines' });
-      else return;
+      else if (event.key === 'Escape' && plain && !event.defaultPrevented && !typingInto(event.target)) {
+        if (full.on) full.toggle();
+        else go({ page: 'machines' });
+      } else return;
       event.preventDefault();
     };
     addEventListener('keydown', onKey);

@@ -4,11 +4,10 @@ import type { ReactNode } from 'react';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import type { MachineState } from '../../../shared/protocol/machine.ts';
 import { Button } from '../../components/button.tsx';
-import { problemTitle } from '../../components/notice.tsx';
 import { Waiting } from '../../components/waiting.tsx';
 import { go } from '../../state/route.ts';
 import { resumeMachine, startMachine, useJobs } from '../../state/machines.ts';
-import { failureWords, nameOf, outcomeWords } from '../../state/words.ts';
+import { asSentence, failureWords, nameOf, outcomeWords } from '../../state/words.ts';
 import styles from './screen.module.css';
 
 interface MessageProps {
@@ -28,6 +27,11 @@ function Message({ icon, title, children, buttons, alert = false }: MessageProps
       {buttons !== undefined && <div className={styles.buttons}>{buttons}</div>}
     </div>
   );
+}
+
+/** What a problem is about, when it is not this machine itself: a kernel's path, a device. */
+function isWorthNaming(on: string, entry: LibraryEntry): boolean {
+  return on !== '' && on !== entry.id && on !== nameOf(entry) && !on.endsWith(`/machines/${entry.id}`);
 }
 
 export interface ReasonProps {
@@ -52,7 +56,7 @@ export function useReason({ entry, state, machine, link, offline }: ReasonProps)
     const progress = job?.progress;
     const share = progress?.total === undefined || progress.total === 0 ? null : Math.min(1, progress.done / progress.total);
     return (
-      <Message title={`Starting ${name}`} buttons={job === undefined ? undefined : <Button onPress={job.cancel}>Cancel the start</Button>}>
+      <Message title="Starting the machine" buttons={job === undefined ? undefined : <Button onPress={job.cancel}>Cancel the start</Button>}>
         <p>{progress?.text ?? ' '}</p>
         {share === null ? <Waiting words="" /> : <progress className={styles.progress} value={share} aria-label="Progress of the start" />}
       </Message>
@@ -61,16 +65,21 @@ export function useReason({ entry, state, machine, link, offline }: ReasonProps)
   if (state === 'failed') {
     const problem = entry.problem ?? entry.lastOutcome?.problem;
     return (
-      <Message alert icon={<TriangleAlert size={28} strokeWidth={1.75} aria-hidden />} title={problem === undefined ? `${name} has failed` : problemTitle(problem)} buttons={<>{log}{start('Start again')}</>}>
-        <p>{failureWords(entry)}</p>
-        {problem !== undefined && problem.remedy !== '' && <p>{problem.remedy}</p>}
+      <Message alert icon={<TriangleAlert size={28} strokeWidth={1.75} aria-hidden />} title={problem === undefined ? 'This machine has failed' : `Cannot ${problem.attempted}`} buttons={<>{log}{start('Start again')}</>}>
+        {problem === undefined ? <p>{failureWords(entry)}</p> : (
+          <>
+            {isWorthNaming(problem.on, entry) && <code>{problem.on}</code>}
+            <p>{asSentence(problem.why)}</p>
+            {problem.remedy !== '' && <p>{problem.remedy}</p>}
+          </>
+        )}
       </Message>
     );
   }
   if (state === 'off') {
     const outcome = entry.lastOutcome;
     return (
-      <Message icon={<CircleSlash size={28} strokeWidth={1.75} aria-hidden />} title={`${name} is off`} buttons={start('Start')}>
+      <Message icon={<CircleSlash size={28} strokeWidth={1.75} aria-hidden />} title="This machine is off" buttons={start('Start')}>
         {outcome !== undefined && <p>{outcomeWords(outcome)}</p>}
       </Message>
     );
@@ -84,7 +93,7 @@ export function useReason({ entry, state, machine, link, offline }: ReasonProps)
   }
   if (state === 'paused') {
     return (
-      <Message icon={<Pause size={28} strokeWidth={1.75} aria-hidden />} title={`${name} is paused`} buttons={<Button kind="primary" onPress={() => void resumeMachine(id, name)}><Play size={16} aria-hidden />Resume</Button>}>
+      <Message icon={<Pause size={28} strokeWidth={1.75} aria-hidden />} title="This machine is paused" buttons={<Button kind="primary" onPress={() => void resumeMachine(id, name)}><Play size={16} aria-hidden />Resume</Button>}>
         <p>The guest’s time stands still. It goes on where it was.</p>
       </Message>
     );
