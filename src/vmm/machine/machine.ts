@@ -131,6 +131,7 @@ export class Machine implements MachineControl {
     const runs = vcpus.map((vcpu) => vcpu.mapRun(kvm.limits.runBytes));
 
     const vram = config.display.kind === 'canvas' ? allocateWindow(VRAM_BYTES) : null;
+    if (vram !== null) for (const advice of [MADV_DONTFORK, MADV_DONTDUMP]) advise(vram.address, vram.size, advice);
     const arena = new Arena();
     const description: ThreadDescription = {
       arena: arena.describe(),
