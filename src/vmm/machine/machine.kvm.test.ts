@@ -24,6 +24,9 @@ function config(kernel: string, append = '', more: Partial<v.InferInput<typeof m
 // mov dx, 0x3fd; in al, dx; test al, 1; jz back; mov dx, 0x3f8; in al, dx; out dx, al; jmp begin
 const ECHO = [0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0x66, 0xba, 0xf8, 0x03, 0xec, 0xee, 0xeb, 0xef];
 
+// mov ebx, 0x200000; inc dword [ebx]; cmp dword [ebx], 1; jne ECHO; mov dx, 0xcf9; mov al, 6; again: out dx, al; jmp again
+const RESET_AGAIN_AND_AGAIN = [0xbb, 0x00, 0x00, 0x20, 0x00, 0xff, 0x03, 0x83, 0x3b, 0x01, 0x75, 0x09, 0x66, 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xeb, 0xfd];
+
 /** A Multiboot kernel of a few instructions, in 32-bit flat mode at 0x100020. The header says where it goes, so it needs no ELF. */
 function tinyGuest(name: string, code: readonly number[]): string {
   const flags = 0x10000;
@@ -74,6 +77,15 @@ describe('a machine on KVM', () => {
     machine.key(KEY_Q, true);
     machine.key(KEY_Q, false);
     assert.equal((await machine.ended).how, 'powered-off');
+  });
+
+  it('resets once for a guest that asks until it is done', async () => {
+    const machine = await start(tinyGuest('reset', [...RESET_AGAIN_AND_AGAIN, ...ECHO]));
+    await until('the reset', () => machine.facts.value.resets > 0);
+    await machine.serialWrite(Buffer.from('x'), new AbortController().signal);
+    await until('the guest runs again', () => said(machine).includes('x'));
+    assert.equal(machine.facts.value.resets, 1);
+    await machine.forceOff();
   });
 
   it('sends frames to a viewer, and none when nothing changes', async () => {

@@ -204,6 +204,7 @@ export class Machine implements MachineControl {
       mode: config.display.kind === 'canvas' ? { width: config.display.width, height: config.display.height } : null,
     });
     this.#cpus!.reset(entry);
+    thread.boots.next();
     this.#bootedAt = Date.now();
   }
 
@@ -224,12 +225,12 @@ export class Machine implements MachineControl {
     if (this.#ending) return;
     if (message.kind === 'attention') this.#services?.attend();
     else if (message.kind === 'log') this.#say('info', `${message.label}: ${message.text}`);
-    else this.#requested(message.request);
+    else if (message.boot === this.#thread!.boots.number) this.#requested(message.request);
   }
 
   #heardVcpu(message: Exclude<VcpuMessage, { kind: 'ready' }>): void {
     if (message.kind === 'failed') this.#failed(new Error(message.why));
-    else if (message.kind === 'stopped') this.#guestStopped(message.id, message.stop);
+    else if (message.kind === 'stopped') this.#guestStopped(message);
     else this.#heard(message);
   }
 
@@ -239,8 +240,8 @@ export class Machine implements MachineControl {
     else this.#guestReset(request.why);
   }
 
-  #guestStopped(id: number, stop: GuestStop): void {
-    if (this.#ending) return;
+  #guestStopped({ id, stop, boot }: { id: number; stop: GuestStop; boot: number }): void {
+    if (this.#ending || boot !== this.#thread!.boots.number) return;
     if (stop.kind === 'power-off') void this.#end('powered-off');
     else if (stop.kind === 'reset') this.#guestReset('the guest asked for it');
     else if (stop.kind === 'triple-fault') this.#tripleFault(id);

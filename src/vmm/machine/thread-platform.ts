@@ -6,8 +6,31 @@ import type { IrqLines } from '../irq/irq-lines.ts';
 /** What a thread tells the control thread. */
 export type ThreadMessage =
   | { kind: 'attention' }
-  | { kind: 'request'; request: MachineRequest }
+  /** `boot`: see Boots. */
+  | { kind: 'request'; request: MachineRequest; boot: number }
   | { kind: 'log'; label: string; text: string };
+
+/**
+ * The number of the guest's present start. Messages that may restart or end the machine carry it, because a guest that has asked for a reset
+ * runs on until the control thread stops it, and asks again in every way it knows (Linux writes the keyboard controller ten times): what
+ * was asked before a reset must not reset what comes after it.
+ */
+export class Boots {
+  readonly #number: Int32Array;
+
+  constructor(arena: Arena) {
+    this.#number = arena.int32('boots', 1);
+  }
+
+  get number(): number {
+    return Atomics.load(this.#number, 0);
+  }
+
+  /** Control thread, while every vCPU is parked. */
+  next(): void {
+    Atomics.add(this.#number, 0, 1);
+  }
+}
 
 /** Lines of one label that a thread may log in a second; more are counted and said in one line. */
 const LOG_RATE = 20;
@@ -58,15 +81,17 @@ export class ThreadPlatform implements Platform {
   readonly control: boolean;
   readonly #lines: IrqLines;
   readonly #attention: Attention;
+  readonly #boots: Boots;
   readonly #post: (message: ThreadMessage) => void;
   readonly #logged = new Map<string, { second: number; count: number }>();
 
-  constructor(options: { arena: Arena; clock: GuestClock; control: boolean; lines: IrqLines; attention: Attention; post: (message: ThreadMessage) => void }) {
+  constructor(options: { arena: Arena; clock: GuestClock; control: boolean; lines: IrqLines; attention: Attention; boots: Boots; post: (message: ThreadMessage) => void }) {
     this.arena = options.arena;
     this.clock = options.clock;
     this.control = options.control;
     this.#lines = options.lines;
     this.#attention = options.attention;
+    this.#boots = options.boots;
     this.#post = options.post;
   }
 
@@ -79,7 +104,7 @@ export class ThreadPlatform implements Platform {
   }
 
   request(request: MachineRequest): void {
-    this.#post({ kind: 'request', request });
+    this.#post({ kind: 'request', request, boot: this.#boots.number });
   }
 
   log(label: string, text: string): void {

@@ -7,7 +7,7 @@ import { SharedClock } from './clock.ts';
 import { buildDevices, type Consumers, type DeviceOptions, type MachineDevices } from './devices.ts';
 import { signalThread } from './kick.ts';
 import { KvmIoEvents, KvmSlots } from './kvm-slots.ts';
-import { Attention, ThreadPlatform, type ThreadMessage } from './thread-platform.ts';
+import { Attention, Boots, ThreadPlatform, type ThreadMessage } from './thread-platform.ts';
 import { VcpuStates } from './vcpu-state.ts';
 
 /** Crosses to a Worker by structured clone; buffers are shared. */
@@ -26,6 +26,7 @@ export interface MachineThread {
   readonly ram: GuestMemory;
   readonly clock: SharedClock;
   readonly attention: Attention;
+  readonly boots: Boots;
   readonly states: VcpuStates;
   readonly lines: IrqLines;
   readonly slots: KvmSlots;
@@ -44,12 +45,13 @@ export function buildThread(description: ThreadDescription, vcpu: number, post: 
   const ram = new GuestMemory(description.ram);
   const clock = new SharedClock(shared);
   const attention = new Attention(shared);
+  const boots = new Boots(shared);
   const states = new VcpuStates(shared, description.runs.map((run) => new Uint8Array(run, 1, 1)), signalThread);
   const lines = new IrqLines(shared, vm, control);
   const slots = new KvmSlots(shared, vm);
-  const platform = new ThreadPlatform({ arena: shared, clock, control, lines, attention, post });
+  const platform = new ThreadPlatform({ arena: shared, clock, control, lines, attention, boots, post });
   const parking = { parkOthers: () => states.parkForCommit(vcpu), release: () => states.releaseCommit() };
   const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm) }, consumers);
   if (control) for (const device of devices.all) attention.register(device.label);
-  return { arena: shared, vm, ram, clock, attention, states, lines, slots, platform, devices };
+  return { arena: shared, vm, ram, clock, attention, boots, states, lines, slots, platform, devices };
 }

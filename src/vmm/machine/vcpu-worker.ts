@@ -17,7 +17,7 @@ export type VcpuMessage =
   | ThreadMessage
   /** Built, and about to wait for the start. */
   | { kind: 'ready' }
-  | { kind: 'stopped'; id: number; stop: GuestStop }
+  | { kind: 'stopped'; id: number; stop: GuestStop; boot: number }
   /** A defect of ours: the machine is poisoned and ends. */
   | { kind: 'failed'; id: number; why: string };
 
@@ -31,7 +31,7 @@ try {
     states: thread.states,
     ports: thread.devices.io,
     memory: thread.devices.memory,
-    stopped: (stop) => post({ kind: 'stopped', id, stop }),
+    stopped: (stop) => post({ kind: 'stopped', id, stop, boot: thread.boots.number }),
   });
   post({ kind: 'ready' });
   loop.run(threadId());
