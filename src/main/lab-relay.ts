@@ -12,6 +12,7 @@ import { startInLab } from '../../lab/relay.ts';
 import type { ProcessInLab } from '../../lab/relay.ts';
 import { ensureLab } from '../../lab/shared.ts';
 import { VitrineError, toProblem } from '../shared/errors.ts';
+import { closeInherited } from '../vmm/machine/inherited.ts';
 import { EXIT_ALREADY_RUNNING, LOCK_FILE, beginRun } from '../vmm/server/run-record.ts';
 import { entryPath, nodeRuntime } from './install.ts';
 
@@ -111,6 +112,7 @@ export async function relayMachine({ folder, socketPath, command, env = process.
 }
 
 async function main(): Promise<number> {
+  closeInherited();
   const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' } } });
   if (values.folder === undefined || values.socket === undefined) {
     console.error('usage: lab-relay --folder FOLDER --socket PATH');

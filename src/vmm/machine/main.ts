@@ -8,6 +8,7 @@ import { sentence, toProblem, VitrineError } from '../../shared/errors.ts';
 import { machineConfig, type MachineConfig } from '../../shared/machine-config.ts';
 import { beginRun, CONFIG_FILE, EXIT_ALREADY_RUNNING, type Run } from '../server/run-record.ts';
 import { serveMachine } from '../server/serve.ts';
+import { closeInherited } from './inherited.ts';
 import { Machine } from './machine.ts';
 
 const EXIT_FAILED = 1;
@@ -47,6 +48,7 @@ async function runMachine(run: Run, folder: string, socket: string, lab: boolean
 }
 
 async function main(): Promise<number> {
+  closeInherited();
   const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, backend: { type: 'string' } } });
   if (values.folder === undefined || values.socket === undefined) {
     process.stderr.write('usage: machine --folder FOLDER --socket PATH [--backend lab]\n');
