@@ -78,6 +78,8 @@ export class Machine implements MachineControl {
   #serialInput: SerialInput | null = null;
   #stats: StatsWatch | null = null;
   #stopped: StoppedTime | null = null;
+  /** What the guest asked for just before it was paused, and what stopped its vCPUs: done when it runs again, for guest time stands still. */
+  #waiting: { boot: number; act: () => void }[] = [];
   #pausedAt = 0;
   #bootedAt = 0;
   #fruitless = 0;
@@ -225,13 +227,20 @@ export class Machine implements MachineControl {
     if (this.#ending) return;
     if (message.kind === 'attention') this.#services?.attend();
     else if (message.kind === 'log') this.#say('info', `${message.label}: ${message.text}`);
-    else if (message.boot === this.#thread!.boots.number) this.#requested(message.request);
+    else this.#whenRunning(message.boot, () => this.#requested(message.request));
   }
 
   #heardVcpu(message: Exclude<VcpuMessage, { kind: 'ready' }>): void {
     if (message.kind === 'failed') this.#failed(new Error(message.why));
-    else if (message.kind === 'stopped') this.#guestStopped(message);
+    else if (message.kind === 'stopped') this.#whenRunning(message.boot, () => this.#guestStopped(message.id, message.stop));
     else this.#heard(message);
+  }
+
+  /** Does what a message of boot number `boot` asks, unless that life of the guest is over; while the machine is paused, later. */
+  #whenRunning(boot: number, act: () => void): void {
+    if (this.#ending || boot !== this.#thread!.boots.number) return;
+    if (this.#stopped !== null) this.#waiting.push({ boot, act });
+    else act();
   }
 
   #requested(request: MachineRequest): void {
@@ -240,8 +249,7 @@ export class Machine implements MachineControl {
     else this.#guestReset(request.why);
   }
 
-  #guestStopped({ id, stop, boot }: { id: number; stop: GuestStop; boot: number }): void {
-    if (this.#ending || boot !== this.#thread!.boots.number) return;
+  #guestStopped(id: number, stop: GuestStop): void {
     if (stop.kind === 'power-off') void this.#end('powered-off');
     else if (stop.kind === 'reset') this.#guestReset('the guest asked for it');
     else if (stop.kind === 'triple-fault') this.#tripleFault(id);
@@ -315,6 +323,7 @@ export class Machine implements MachineControl {
     this.facts.update({ pausedFor: this.facts.value.pausedFor + Date.now() - this.#pausedAt });
     this.#say('info', 'resumed');
     this.#run();
+    for (const { boot, act } of this.#waiting.splice(0)) this.#whenRunning(boot, act);
   }
 
   async powerButton(): Promise<void> {
@@ -334,6 +343,7 @@ export class Machine implements MachineControl {
     if (!thread.clock.paused) thread.clock.pause();
     if (this.#stopped !== null) this.facts.update({ pausedFor: this.facts.value.pausedFor + Date.now() - this.#pausedAt });
     this.#stopped = null;
+    this.#waiting = [];
     this.#boot();
     this.facts.update({ resets: this.facts.value.resets + 1 });
     this.#run();

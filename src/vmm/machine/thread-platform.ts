@@ -2,35 +2,14 @@
 import type { Arena } from '../sync/arena.ts';
 import type { GuestClock, IrqLine, MachineRequest, Platform } from '../devices/device.ts';
 import type { IrqLines } from '../irq/irq-lines.ts';
+import type { Boots } from './boots.ts';
 
 /** What a thread tells the control thread. */
 export type ThreadMessage =
   | { kind: 'attention' }
-  /** `boot`: see Boots. */
+  /** At most one a boot. */
   | { kind: 'request'; request: MachineRequest; boot: number }
   | { kind: 'log'; label: string; text: string };
-
-/**
- * The number of the guest's present start. Messages that may restart or end the machine carry it, because a guest that has asked for a reset
- * runs on until the control thread stops it, and asks again in every way it knows (Linux writes the keyboard controller ten times): what
- * was asked before a reset must not reset what comes after it.
- */
-export class Boots {
-  readonly #number: Int32Array;
-
-  constructor(arena: Arena) {
-    this.#number = arena.int32('boots', 1);
-  }
-
-  get number(): number {
-    return Atomics.load(this.#number, 0);
-  }
-
-  /** Control thread, while every vCPU is parked. */
-  next(): void {
-    Atomics.add(this.#number, 0, 1);
-  }
-}
 
 /** Lines of one label that a thread may log in a second; more are counted and said in one line. */
 const LOG_RATE = 20;
@@ -104,7 +83,7 @@ export class ThreadPlatform implements Platform {
   }
 
   request(request: MachineRequest): void {
-    this.#post({ kind: 'request', request, boot: this.#boots.number });
+    if (this.#boots.ask()) this.#post({ kind: 'request', request, boot: this.#boots.number });
   }
 
   log(label: string, text: string): void {

@@ -3,11 +3,12 @@ import { IrqLines } from '../irq/irq-lines.ts';
 import { Vm } from '../kvm/vm.ts';
 import { GuestMemory, type RamWindow } from '../memory/guest-memory.ts';
 import { Arena, type ArenaDescription } from '../sync/arena.ts';
+import { Boots } from './boots.ts';
 import { SharedClock } from './clock.ts';
 import { buildDevices, type Consumers, type DeviceOptions, type MachineDevices } from './devices.ts';
 import { signalThread } from './kick.ts';
 import { KvmIoEvents, KvmSlots } from './kvm-slots.ts';
-import { Attention, Boots, ThreadPlatform, type ThreadMessage } from './thread-platform.ts';
+import { Attention, ThreadPlatform, type ThreadMessage } from './thread-platform.ts';
 import { VcpuStates } from './vcpu-state.ts';
 
 /** Crosses to a Worker by structured clone; buffers are shared. */

@@ -5,6 +5,7 @@
 import koffi from 'koffi';
 import type { Arena } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
+import { Boots } from './boots.ts';
 
 /** Words of one vCPU; native/vcpu.c has them too. */
 const THREAD = 0;
@@ -21,6 +22,8 @@ export const HANDLING = 2;
 export const PARKED = 3;
 
 const LOOK_AGAIN_MS = 2;
+/** A handler takes microseconds, a guest's largest transfer some seconds; a vCPU that does not stop in this time never will. */
+const PATIENCE_MS = 60_000;
 
 export class VcpuStates {
   readonly count: number;
@@ -28,6 +31,7 @@ export class VcpuStates {
   /** Word 0: a commit wants them parked; 1: the number of the pause that does, or 0; 2: stop for ever; 3: pauses so far. */
   readonly #wanted: Int32Array;
   readonly #poison: Int32Array;
+  readonly #boots: Boots;
   /** immediate_exit bytes of every vCPU's kvm_run. */
   readonly #immediateExit: readonly Uint8Array[];
   readonly #signal: (thread: number) => void;
@@ -37,6 +41,7 @@ export class VcpuStates {
     this.#words = arena.int32('vcpu.words', WORDS * this.count);
     this.#wanted = arena.int32('vcpu.wanted', 4);
     this.#poison = arena.poison;
+    this.#boots = new Boots(arena);
     this.#immediateExit = immediateExit;
     this.#signal = signal;
   }
@@ -88,14 +93,15 @@ export class VcpuStates {
     }
   }
 
-  /** For a vCPU that cannot go on by itself (triple fault): parked until a pause has come and gone. @returns as obey. */
+  /** For a vCPU that cannot go on by itself (triple fault): parked until the guest boots again, over any pauses. @returns as obey. */
   standStill(id: number): boolean {
-    this.set(id, PARKED);
-    while (Atomics.load(this.#wanted, 1) === 0) {
-      if (Atomics.load(this.#wanted, 2) !== 0 || Atomics.load(this.#poison, 0) !== 0) return false;
+    const boot = this.#boots.number;
+    while (this.obey(id)) {
+      if (this.#boots.number !== boot) return true;
+      this.set(id, PARKED);
       Atomics.wait(this.#wanted, 1, 0, 1000);
     }
-    return this.obey(id);
+    return false;
   }
 
   /** pause() waits for this, so no pause is ever missed, however short. */
@@ -113,10 +119,12 @@ export class VcpuStates {
 
   /** Kicks a vCPU until `done`, looking whenever its word changes. */
   #until(id: number, word: number, done: (value: number) => boolean): void {
+    const end = performance.now() + PATIENCE_MS;
     for (;;) {
       const value = Atomics.load(this.#words, id * WORDS + word);
       if (done(value) || this.get(id) === OFFLINE) return;
       if (Atomics.load(this.#poison, 0) !== 0) throw new PoisonedError(`vCPU ${id}`);
+      if (performance.now() > end) throw new Error(`CPU ${id} does not stop: its thread is gone, or KVM does not let go of it`);
       this.kick(id);
       Atomics.wait(this.#words, id * WORDS + word, value, LOOK_AGAIN_MS);
     }
@@ -156,9 +164,13 @@ export class VcpuStates {
   /** Has every vCPU thread end its loop; they are OFFLINE afterwards. */
   stop(): void {
     Atomics.store(this.#wanted, 2, 1);
+    this.#wake();
+    for (let id = 0; id < this.count; id++) this.kick(id);
+  }
+
+  #wake(): void {
     Atomics.notify(this.#wanted, 0);
     Atomics.notify(this.#wanted, 1);
-    for (let id = 0; id < this.count; id++) this.kick(id);
   }
 
   /** Waits until every vCPU thread left its loop, or gives up after `milliseconds`. @returns whether all did. */
@@ -170,6 +182,7 @@ export class VcpuStates {
         if (state === OFFLINE) break;
         if (performance.now() > end) return false;
         this.kick(id);
+        this.#wake(); // it may have looked just before stop()
         Atomics.wait(this.#words, id * WORDS + STATE, state, LOOK_AGAIN_MS);
       }
     }
