@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { allocateWindow } from '../memory/window.ts';
+import { Boots } from './boots.ts';
 import { CODE, flatMode, tinyMachine, type TinyMachine } from '../testing/tiny-machine.ts';
 
 const OUT_LOOP = [0xe6, 0x80, 0xeb, 0xfc]; // out 0x80, al; jmp back
@@ -102,10 +103,15 @@ test('a memory slot is replaced under fire: every read sees one of the two pages
   });
 });
 
-test('a vCPU that cannot go on stands still until it is set up again', async () => {
+test('a vCPU that cannot go on stands still, over a pause, until it is set up again', async () => {
   await withMachine(UNDEFINED, 1, async (machine) => {
     await until(() => machine.stops.length === 1);
     machine.states.pause();
+    machine.states.resume();
+    await sleep(20);
+    assert.equal(machine.stops.length, 1, 'it was not entered again');
+    machine.states.pause();
+    new Boots(machine.arena).next();
     new Uint8Array(machine.ram.buffer, CODE, 4).set(OUT_LOOP);
     flatMode(machine.vcpus[0]!);
     machine.states.resume();
