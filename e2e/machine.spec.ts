@@ -129,6 +129,37 @@ test('the app is killed and comes back: the machine ran on, and its screen is th
   expect(app.machines()).toEqual(before);
 });
 
+test('the app quits at once while a machine runs, and finds it again', async ({ app }) => {
+  await startOnPage(app.page, demoName);
+  const before = app.machines();
+  const page = await app.restart();
+  await expect(stateOf(card(page, demoName))).toHaveText('Running');
+  expect(app.machines()).toEqual(before);
+});
+
+test('a captured keyboard belongs to the guest alone; full screen has nothing but the guest', async ({ app }) => {
+  const { page } = app;
+  await startOnPage(page, demoName);
+  await takeKeyboard(page);
+  expect(await page.evaluate(() => document.pointerLockElement?.getAttribute('data-testid'))).toBe('screen');
+  for (const keys of ['Control+n', 'Control+f', '?', '/', 'F11', 'Alt+2']) await page.keyboard.press(keys);
+  await expect(page.getByRole('dialog')).toHaveCount(0);
+  await expect(page.getByRole('tab', { name: 'Screen' })).toHaveAttribute('aria-selected', 'true');
+  expect(await page.evaluate(() => document.fullscreenElement)).toBeNull();
+  await giveKeyboardBack(page);
+  expect(await page.evaluate(() => document.pointerLockElement)).toBeNull();
+
+  await page.keyboard.press('F11');
+  await expect(page.getByTestId('machine-page')).toHaveAttribute('data-full', 'true');
+  await expect(page.getByRole('button', { name: 'Leave full screen' })).not.toBeInViewport();
+  await app.shot('full-screen');
+  await page.mouse.move(400, 300);
+  await page.mouse.move(400, 0);
+  await expect(page.getByRole('button', { name: 'Leave full screen' })).toBeInViewport();
+  await page.getByRole('button', { name: 'Leave full screen' }).click();
+  await expect(page.getByTestId('machine-page')).not.toHaveAttribute('data-full', 'true');
+});
+
 test('a machine killed with -9 is told, and the others go on', async ({ app }) => {
   const { page } = app;
   writeMachine(app, 'other', { name: 'Other demo', kernel: machineFile(app, demoId).boot.kernel });
