@@ -119,6 +119,21 @@ describe('serial', () => {
     assert.deepEqual(platform.logged, []);
   });
 
+  it('leaves the rest for later when the guest writes as fast as the host takes', () => {
+    let taken = 0;
+    const { platform, port, any } = machine({
+      onOutput: (bytes) => {
+        taken += bytes.length;
+        assert.ok(taken < 1000, 'the visit ends');
+        port.out(THR, 0x41);
+      },
+    });
+    port.out(THR, 0x41);
+    assert.ok(platform.takeAttention('serial0'));
+    any().service();
+    assert.ok(taken >= 1 && platform.takeAttention('serial0'), 'and another one is asked for');
+  });
+
   it('keeps THRE clear while the host takes nothing', () => {
     let full = true;
     let count = 0;

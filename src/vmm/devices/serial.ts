@@ -76,6 +76,8 @@ const IN_CELLS = 16 * 1024;
 /** A cell of the in ring or the FIFO: the byte, and with this bit a break was received. */
 const CELL_BREAK = 0x100;
 const CHUNK = 16 * 1024;
+/** Pieces taken in one visit of the control thread: all that the ring can hold. A guest that writes on and on waits for the next visit. */
+const CHUNKS = OUT_BYTES / CHUNK;
 
 // Words of the shared state.
 const S_IER = 0;
@@ -257,7 +259,11 @@ export class Serial implements Device {
   service(): undefined {
     let overflowed = false;
     let room = false;
-    for (;;) {
+    for (let visit = 0; ; visit++) {
+      if (visit === CHUNKS) {
+        this.#platform.attention(this.label);
+        break;
+      }
       const chunk = this.mutex.run(() => {
         const s = this.#s;
         if (s[S_WANTS_ROOM] !== 0 && this.#in.used <= IN_CELLS / 2) {
