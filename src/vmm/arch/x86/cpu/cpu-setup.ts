@@ -57,6 +57,10 @@ export class CpuSetup {
       vcpu.setEvents(noEvents());
       vcpu.setSregs(resetSregs(first)); // first the APIC base: it says in which form the APIC's page is
       vcpu.setLapic(this.#lapic(vcpu, entry !== null));
+      // On AMD, KVM empties a vCPU's control block after a triple fault, and the TSC's offset with it, which it then still reckons with: without
+      // this the guest's timers would be late by the age of the host.
+      const offset = vcpu.getTscOffset();
+      if (offset !== null) vcpu.setTscOffset(offset);
       vcpu.setMsrs(msrs); // those that this KVM does not know are not there for the guest either
       vcpu.setFpu(initialFpu());
       if (xcrs) must(ioctlStruct(vcpu.fd, k.KVM_SET_XCRS, initialXcrs()), `KVM_SET_XCRS of CPU ${vcpu.id}`);
