@@ -13,6 +13,8 @@ import { Machine } from './machine.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+/** From a failure that nobody caught to the end of the process, whatever keeps it; milliseconds. */
+const LAST_RESORT = 30_000;
 
 function readConfig(folder: string): MachineConfig {
   const path = join(folder, CONFIG_FILE);
@@ -29,15 +31,34 @@ function readConfig(folder: string): MachineConfig {
   return parsed.success ? parsed.output : refuse(`its file is damaged: ${parsed.issues[0].message}`);
 }
 
+/**
+ * Has the machine end with words when something throws where nobody catches. Node's own way would hang: it waits for threads that are in the guest.
+ */
+function failOnUncaught(machine: Machine, run: Run, folder: string): void {
+  let failed = false;
+  process.on('uncaughtException', (thrown) => {
+    machine.fail(thrown);
+    if (failed) return;
+    failed = true;
+    setTimeout(() => {
+      run.writeOutcome({ endedAt: Date.now(), how: 'failed', problem: toProblem(thrown, 'keep the machine running', folder) });
+      process.kill(process.pid, 'SIGKILL');
+    }, LAST_RESORT);
+  });
+}
+
 async function runMachine(run: Run, folder: string, socket: string, lab: boolean): Promise<number> {
   try {
     const machine = new Machine({ config: readConfig(folder), backend: lab ? 'lab' : 'kvm', log: (text) => process.stderr.write(`${text}\n`) });
-    const server = await serveMachine({ socketPath: socket, machine });
+    failOnUncaught(machine, run, folder);
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void machine.forceOff());
+    const server = await serveMachine({ socketPath: socket, machine });
     await machine.start();
     const outcome = await machine.ended;
     run.writeOutcome(outcome);
     await server.close();
+    // The process cannot exit while a thread of it does not end; its lock and descriptors go with it however it goes.
+    if (machine.threadsLeft > 0) process.kill(process.pid, 'SIGKILL');
     return outcome.how === 'failed' ? EXIT_FAILED : 0;
   } catch (thrown) {
     const problem = toProblem(thrown, 'start the machine', folder);
@@ -48,6 +69,7 @@ async function runMachine(run: Run, folder: string, socket: string, lab: boolean
 }
 
 async function main(): Promise<number> {
+  process.stderr.on('error', () => {}); // nobody reads the log any more
   closeInherited();
   const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, backend: { type: 'string' } } });
   if (values.folder === undefined || values.socket === undefined) {

@@ -120,10 +120,11 @@ export const AWAIT_CONSOLE = 'VITRINE_AWAIT_CONSOLE';
 /** Who asked for the wait may have died meanwhile; milliseconds. */
 const CONSOLE_PATIENCE = 10_000;
 
-/** Resolves when somebody watches the serial console. */
+/** Resolves when somebody watches the serial console, or the machine was ended before it began. */
 async function consoleWatched(hub: Hub): Promise<void> {
   const deadline = Date.now() + CONSOLE_PATIENCE;
-  while (Date.now() < deadline && ![...hub.connections].some((connection) => connection.watchesSerial)) await new Promise((resolve) => setTimeout(resolve, 2));
+  const { facts } = hub.machine;
+  while (Date.now() < deadline && facts.value.state === 'starting' && ![...hub.connections].some((connection) => connection.watchesSerial)) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 /**
@@ -166,6 +167,8 @@ export async function serveMachine({ socketPath, machine }: MachineServerOptions
       closing = true;
       // No new connections, and the socket's file is gone; who lost this machine would otherwise be back at once.
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      // Calls that the end of the machine has answered say so now: a turn of the event loop later all of them have.
+      await new Promise((resolve) => setImmediate(resolve));
       const gone = [...sockets.clients].map(
         (socket) =>
           new Promise<void>((resolve) => {
