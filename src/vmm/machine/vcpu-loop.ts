@@ -73,14 +73,14 @@ export class VcpuLoop {
 
   /** Runs until the states say stop. Throws what a handler throws: a defect of ours, which ends the machine. */
   run(thread: number): void {
-    const { fd, id, states } = this.#o;
+    const { fd, id, states, ports } = this.#o;
     states.enter(id, thread);
     bindVcpu(fd, Number(koffi.address(this.#bytes)), states.address(id));
     try {
       if (!states.obey(id)) return;
       for (;;) {
         const reason = runVcpu();
-        if (reason >= BYTE_OUT) this.#ports.write((reason >>> 8) & 0xffff, 1, reason & 0xff);
+        if (reason >= BYTE_OUT) ports.write((reason >>> 8) & 0xffff, 1, reason & 0xff);
         else if (reason === k.KVM_EXIT_IO) this.#io();
         else if (reason === k.KVM_EXIT_MMIO) this.#mmio();
         else if (reason >= 0) {
