@@ -154,6 +154,7 @@ export class Machine implements MachineControl {
       vcpus,
       heard: (message) => this.#heardVcpu(message),
       failed: (thrown) => {
+        Atomics.store(arena.poison, 0, 1); // it may have held a lock
         if (this.facts.value.state !== 'starting') this.fail(thrown);
       },
     });

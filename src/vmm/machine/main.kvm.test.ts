@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { afterEach, describe, it } from 'node:test';
 import { WebSocket } from 'ws';
 import type { Outcome } from '../../shared/protocol/machine.ts';
@@ -103,6 +103,15 @@ describe('the machine process', () => {
     assert.equal(await exited(machine), 1);
     assert.equal(machine.outcome()?.how, 'failed');
     assert.match(machine.outcome()!.problem!.why, /broken keyboard/);
+  });
+
+  it('exits although its folder is gone and its outcome cannot be written', async () => {
+    const machine = machineProcess(tinyGuest('spin', SPIN));
+    await connected(machine);
+    rmSync(dirname(dirname(machine.socket)), { recursive: true });
+    machine.child.kill('SIGTERM');
+    assert.equal(await exited(machine), 1);
+    assert.match(machine.log(), /ENOENT/);
   });
 
   it('exits although a thread of it does not', async () => {

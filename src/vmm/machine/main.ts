@@ -41,8 +41,11 @@ function failOnUncaught(machine: Machine, run: Run, folder: string): void {
     if (failed) return;
     failed = true;
     setTimeout(() => {
-      run.writeOutcome({ endedAt: Date.now(), how: 'failed', problem: toProblem(thrown, 'keep the machine running', folder) });
-      process.kill(process.pid, 'SIGKILL');
+      try {
+        run.writeOutcome({ endedAt: Date.now(), how: 'failed', problem: toProblem(thrown, 'keep the machine running', folder) });
+      } finally {
+        process.kill(process.pid, 'SIGKILL');
+      }
     }, LAST_RESORT);
   });
 }
@@ -89,4 +92,10 @@ async function main(): Promise<number> {
   return code;
 }
 
-void main().then((code) => process.exit(code));
+main().then(
+  (code) => process.exit(code),
+  (thrown: unknown) => {
+    process.stderr.write(`${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}\n`);
+    process.exit(EXIT_FAILED);
+  },
+);
