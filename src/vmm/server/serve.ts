@@ -124,7 +124,8 @@ const CONSOLE_PATIENCE = 10_000;
 async function consoleWatched(hub: Hub): Promise<void> {
   const deadline = Date.now() + CONSOLE_PATIENCE;
   const { facts } = hub.machine;
-  while (Date.now() < deadline && facts.value.state === 'starting' && ![...hub.connections].some((connection) => connection.watchesSerial)) await new Promise((resolve) => setTimeout(resolve, 2));
+  const over = (): boolean => facts.value.state === 'stopping' || facts.value.state === 'ended';
+  while (Date.now() < deadline && !over() && ![...hub.connections].some((connection) => connection.watchesSerial)) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 /**
