@@ -35,8 +35,8 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   serialWrite: (base64: string) => machine.serialWrite(Buffer.from(base64, 'base64'), new AbortController().signal),
   key: (code: number, down: boolean) => machine.key(code, down),
   pointer: (input: PointerInput) => machine.pointer(input),
+  now: () => Date.now(),
   watchStats: () => void machine.watchStats((stats) => send({ stats })),
-  quit: () => setImmediate(() => process.exit(0)),
 };
 
 createInterface({ input: process.stdin })
@@ -50,5 +50,5 @@ createInterface({ input: process.stdin })
       })
       .then((result) => send({ id, result: result ?? null }), (error: Error) => send({ id, error: error.message }));
   })
-  .on('close', () => process.exit(0));
+  .on('close', () => void machine.forceOff().then(() => process.exit(0)));
 send({ facts: machine.facts.value });

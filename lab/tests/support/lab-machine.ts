@@ -11,6 +11,7 @@ import type { MachineStats, Outcome } from '../../../src/shared/protocol/machine
 import type { MachineFacts } from '../../../src/vmm/server/control.ts';
 import type { LabCommand } from '../../client.ts';
 import type { LabHost } from '../../host.ts';
+import { keysFor } from './us-keyboard.ts';
 
 export const top = fileURLToPath(new URL('../../..', import.meta.url));
 /** Two levels below the project, as out/main is: entry.ts finds Workers beside it and build/native two levels up. */
@@ -160,22 +161,27 @@ export class LabMachine {
   }
 
   async #run(command: string): Promise<{ code: number; output: string }> {
-    const mark = `@@${this.#next}:`;
-    await this.write(`{ ${command}\n} 2>&1; echo "${mark.slice(0, 1)}""${mark.slice(1)}$?"\n`.replaceAll('\n}', '; }'));
+    const mark = `${this.#next}:`;
     const from = this.#read;
-    const found = await this.expect(new RegExp(`${mark}(\\d+)\\r?\\n`));
+    await this.write(`{ ${command}; } 2>&1; echo "@""@${mark}$?"\n`); // the mark is not in the line itself: the terminal may echo it
+    const found = await this.expect(new RegExp(`@@${mark}(\\d+)\\r?\\n`));
     return { code: Number(found[1]), output: this.serial.slice(from, this.#read - found[0].length) };
   }
 
-  /** Runs one line in the guest's shell. Fails when its exit code is not 0. */
+  /** Runs one line in the guest's shell, which must not end in "&", and gives what it wrote. Fails when its exit code is not 0. */
   async sh(command: string): Promise<string> {
     const { code, output } = await this.#run(command);
     assert.equal(code, 0, `${command}: ${output}`);
     return output;
   }
 
+  /** Presses keys (evdev codes) one after the other, and lets go of them in the opposite order. */
   async keys(...codes: number[]): Promise<void> {
     for (const down of [true, false]) for (const code of down ? codes : codes.toReversed()) await this.call('key', code, down);
+  }
+
+  async type(text: string): Promise<void> {
+    for (const codes of keysFor(text)) await this.keys(...codes);
   }
 
   async screenshot(): Promise<{ png: Uint8Array; width: number; height: number }> {
