@@ -1,21 +1,19 @@
 // A whole machine on KVM with freestanding guests: starting, the screen, keys, pausing, resetting, every way to end.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as v from 'valibot';
 import { machineConfig, type MachineConfig } from '../../shared/machine-config.ts';
 import { decodeFrame } from '../../shared/protocol/frames.ts';
 import type { Outcome } from '../../shared/protocol/machine.ts';
+import { folder, said, tinyGuest, until } from '../testing/whole-machine.ts';
 import { Machine } from './machine.ts';
 
 const guest = (name: string): string => join(import.meta.dirname, '../../../build/guests', `${name}.elf`);
 const KEY_Q = 16;
 const KEY_SPACE = 57;
-const folder = mkdtempSync(join(tmpdir(), 'vitrine-machine-'));
-after(() => rmSync(folder, { recursive: true }));
 
 function config(kernel: string, append = '', more: Partial<v.InferInput<typeof machineConfig>> = {}): MachineConfig {
   return v.parse(machineConfig, { version: 1, id: 'test', name: 'Test', memory: 64 * 2 ** 20, cpus: 1, boot: { kernel, append }, testDevices: true, ...more });
@@ -27,33 +25,11 @@ const ECHO = [0x66, 0xba, 0xfd, 0x03, 0xec, 0xa8, 0x01, 0x74, 0xfb, 0x66, 0xba, 
 // mov ebx, 0x200000; inc dword [ebx]; cmp dword [ebx], 1; jne ECHO; mov dx, 0xcf9; mov al, 6; again: out dx, al; jmp again
 const RESET_AGAIN_AND_AGAIN = [0xbb, 0x00, 0x00, 0x20, 0x00, 0xff, 0x03, 0x83, 0x3b, 0x01, 0x75, 0x09, 0x66, 0xba, 0xf9, 0x0c, 0xb0, 0x06, 0xee, 0xeb, 0xfd];
 
-/** A Multiboot kernel of a few instructions, in 32-bit flat mode at 0x100020. The header says where it goes, so it needs no ELF. */
-function tinyGuest(name: string, code: readonly number[]): string {
-  const flags = 0x10000;
-  const header = [0x1badb002, flags, -(0x1badb002 + flags) >>> 0, 0x100000, 0x100000, 0x101000, 0x101000, 0x100020];
-  const image = Buffer.alloc(0x1000, 0xff);
-  header.forEach((word, i) => image.writeUInt32LE(word >>> 0, i * 4));
-  image.set(code, 0x20);
-  const path = join(folder, name);
-  writeFileSync(path, image);
-  return path;
-}
-
 async function start(...wanted: Parameters<typeof config>): Promise<Machine> {
   const machine = new Machine({ config: config(...wanted), backend: 'kvm' });
   await machine.start();
   return machine;
 }
-
-async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 60_000;
-  while (!(await condition())) {
-    assert.ok(Date.now() < end, `waited in vain: ${what}`);
-    await sleep(5);
-  }
-}
-
-const said = (machine: Machine): string => Buffer.from(machine.serial.backlog().bytes).toString('latin1');
 
 async function picture(machine: Machine): Promise<string> {
   return Buffer.from((await machine.screenshot()).png).toString('base64');
