@@ -23,7 +23,7 @@ const long = process.env.VITRINE_LONG === '1';
 const PAUSE = long ? 60_000 : 8_000;
 
 /** What a line of level warning or worse is about, if it is about the machine; an emulated host also makes Linux speak of slow timers. */
-const ABOUT_THE_MACHINE = /acpi|\bpci|apic|pnp|e820|mtrr|i8042|serio|psmouse|ttyS|rtc|bios|firmware|resource|efifb|framebuffer|irq|tsc/i;
+const ABOUT_THE_MACHINE = /acpi|\bpci|apic|pnp|e820|mtrr|i8042|serio|psmouse|ttyS|rtc|bios|firmware|resource|efifb|framebuffer|\birq\b/i;
 
 // evdev codes of the keys that spell a command on a US keyboard.
 const SHIFT = 42;
