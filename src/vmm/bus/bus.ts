@@ -143,6 +143,13 @@ export class Bus {
     return this.#entries.map(({ start, end, base, id }) => ({ start, size: end - start, handler: id, base }));
   }
 
+  /** The name under which a handler was registered, by whichever thread. */
+  nameOf(handler: number): string {
+    const name = this.#names.slice(handler * NAME_BYTES, (handler + 1) * NAME_BYTES);
+    const end = name.indexOf(0);
+    return new TextDecoder().decode(end < 0 ? name : name.subarray(0, end));
+  }
+
   #refresh(): void {
     for (;;) {
       const version = Atomics.load(this.#control, VERSION);

@@ -22,6 +22,13 @@ class SharedNames {
     return String.fromCharCode(...this.#bytes.subarray(at + 1, at + 1 + this.#bytes[at]!));
   }
 
+  /** By number, as many as there are. */
+  all(): string[] {
+    const names: string[] = [];
+    for (let index = 0; index < NAMES && this.#bytes[index * NAME_BYTES] !== 0; index++) names.push(this.#at(index));
+    return names;
+  }
+
   number(name: string): number {
     const known = this.#known.get(name);
     if (known !== undefined) return known;
@@ -54,6 +61,11 @@ export class KvmSlots implements MemorySlots {
   /** KVM's number of the slot `key`. */
   slot(key: string): number {
     return FIRST_NAMED_SLOT + this.#names.number(key);
+  }
+
+  /** The slots that exist now. */
+  live(): string[] {
+    return this.#names.all().filter((_, number) => this.#live[number] !== 0);
   }
 
   set(key: string, slot: MemorySlot): void {

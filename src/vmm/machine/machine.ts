@@ -4,6 +4,7 @@ import { sentence, toProblem, VitrineError, type Problem } from '../../shared/er
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import type { PointerInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome } from '../../shared/protocol/machine.ts';
+import type { Bus } from '../bus/bus.ts';
 import type { MachineRequest } from '../devices/device.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { encodePng } from '../display/png.ts';
@@ -52,6 +53,22 @@ export interface MachineOptions {
   readonly log?: (text: string) => void;
   /** The file of the vCPUs' Workers, for tests of threads that fail. */
   readonly vcpuEntry?: string;
+}
+
+/** A run of ports or guest-physical addresses. */
+export interface AddressRange {
+  /** Of the handler: a BAR's is its device's label and "bar" with its number. */
+  readonly name: string;
+  readonly start: number;
+  readonly size: number;
+  /** Of `start` in what the handler has. */
+  readonly offset: number;
+}
+
+export interface AddressMap {
+  readonly io: readonly AddressRange[];
+  readonly memory: readonly AddressRange[];
+  readonly slots: readonly string[];
 }
 
 export class Machine implements MachineControl {
@@ -377,6 +394,13 @@ export class Machine implements MachineControl {
   async serialWrite(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
     this.#require('write to the serial port');
     await this.#serialInput!.write(bytes, signal);
+  }
+
+  /** What answers where at this moment, and which of KVM's memory slots exist beside RAM's: for those who look into a machine. */
+  addressMap(): AddressMap {
+    const { devices, slots } = this.#require('look into the machine');
+    const ranges = (bus: Bus): AddressRange[] => bus.ranges().map(({ start, size, handler, base }) => ({ name: bus.nameOf(handler), start, size, offset: start - base }));
+    return devices.topology.run(() => ({ io: ranges(devices.io), memory: ranges(devices.memory), slots: slots.live() }));
   }
 
   key(code: number, down: boolean): void {
