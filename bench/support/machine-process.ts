@@ -37,7 +37,7 @@ export function built(path: string): string {
 export async function startMachineProcess(machine: BenchMachine): Promise<MachineProcess> {
   const folder = mkdtempSync(join(tmpdir(), 'vitrine-bench-'));
   const config: MachineConfig = {
-    version: 1, id: 'bench', name: 'Benchmark', origin: 'user', onReset: 'stop', testDevices: false, exitOnHalt: false,
+    version: 1, id: 'bench', name: 'Benchmark', origin: 'user', devices: [], onReset: 'stop', testDevices: false, exitOnHalt: false,
     display: { kind: 'canvas', width: 1280, height: 800 }, ...machine,
   };
   writeFileSync(join(folder, CONFIG_FILE), JSON.stringify(config));

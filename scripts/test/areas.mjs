@@ -2,6 +2,7 @@
 // runs once; `main` has all that no other takes. A new area is a line above it.
 //   { name, pattern, checks: whether the checks of all sources (types, lint) belong to it }
 export const areas = [
+  { name: 'pci', pattern: /^(src\/vmm\/(pci|bus|devices\/pci-test)\/|src\/vmm\/machine\/pci-|lab\/tests\/pci)/ },
   { name: 'main', pattern: /./, checks: true },
 ];
 

@@ -15,7 +15,7 @@ test('run: defaults, and everything given', () => {
   assert.deepEqual(parse('run --kernel k'), {
     command: 'run', serial: 'stdio', backend: undefined,
     machine: {
-      name: 'k (vitrine run)', memory: 512 * MiB, cpus: 1, boot: { kernel: '/here/k', initrd: undefined, append: '' }, display: { kind: 'none' }, onReset: 'stop', testDevices: true, exitOnHalt: false,
+      name: 'k (vitrine run)', memory: 512 * MiB, cpus: 1, boot: { kernel: '/here/k', initrd: undefined, append: '' }, display: { kind: 'none' }, devices: [], onReset: 'stop', testDevices: true, exitOnHalt: false,
     },
   });
   const all = parseCommandLine(['run', '--kernel=/k', '--initrd', 'i', '--append', 'console=ttyS0 quiet', '--memory', '2G', '--cpus', '32', '--serial', 'none', '--display', 'canvas', '--exit-on-halt', '--lab'], '/here');
@@ -58,6 +58,23 @@ test('silly numbers of CPUs', () => {
   for (const silly of ['0', '-1', '33', '1.5', 'two', '1e1', '99999999999999999999', '0x2', '']) {
     assert.throws(() => parseCommandLine(['run', '--kernel', 'k', `--cpus=${silly}`], '/'), (e) => e instanceof VitrineError && e.problem.code === 'usage', silly);
   }
+});
+
+test('devices: kinds, options, and what they cannot be', () => {
+  const devices = (words: string) => {
+    const request = parse(`run --kernel k ${words}`);
+    assert.ok(request.command === 'run');
+    return request.machine.devices;
+  };
+  assert.deepEqual(devices('--device pci-test --device pci-test,slot=5,functions=8,window=1M,dirty-log,shared-msix'), [
+    { kind: 'pci-test' },
+    { kind: 'pci-test', slot: 5, functions: 8, window: MiB, dirtyLog: true, sharedMsix: true },
+  ]);
+  const refused: [string, RegExp][] = [
+    ['gpu', /no PCI device of the kind "gpu"/], ['pci-test,slot=2', /the display's/], ['pci-test,slot=31', /1 to 30/], ['pci-test,functions=9', /at most 8/], ['pci-test,window=3M', /power of two/],
+    ['pci-test,slot=a', /is no number/], ['pci-test,slot=3,slot=4', /twice/], ['pci-test,constructor', /no option/], ['pci-test,dirty-log=1', /no option/], ['', /no PCI device/],
+  ];
+  for (const [words, why] of refused) assert.throws(() => parseCommandLine(['run', '--kernel', 'k', '--device', words], '/here'), (e) => e instanceof VitrineError && e.problem.code === 'usage' && why.test(e.message), words);
 });
 
 test('memory: sizes as people write them, and silly ones', () => {

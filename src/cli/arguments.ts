@@ -1,11 +1,12 @@
 // The command line: from words to a request that is right in itself, or a problem with code "usage". Nothing is opened or started here.
 import { isAbsolute, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { VitrineError } from '../shared/errors.ts';
 import type { NewMachine } from '../shared/protocol/front.ts';
 import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
 import type { Backend } from '../shared/protocol/machine.ts';
+import { parseDevice } from './device-words.ts';
 import { HELP } from './help.ts';
+import { usage } from './usage.ts';
 
 const MiB = 2 ** 20;
 const DEFAULT_MEMORY = 512 * MiB;
@@ -24,13 +25,9 @@ export type Request =
   | { command: 'serve'; port: number; backend?: Backend }
   | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
 
-type Options = Record<string, { type: 'string' | 'boolean' }>;
+type Options = Record<string, { type: 'string' | 'boolean'; multiple?: boolean }>;
 
-function usage(on: string, why: string, remedy = ''): VitrineError {
-  return new VitrineError({ attempted: 'understand the command line', on, why, remedy: remedy === '' ? '"vitrine help" shows what there is.' : remedy, code: 'usage' });
-}
-
-/** The words after the command. Every option may be given once. */
+/** The words after the command. Every option may be given once, unless it says `multiple`. */
 function words(command: string, args: string[], options: Options, positionals: { least: number; most: number; what: string }) {
   const remedy = `"vitrine help ${command}" shows what there is.`;
   let parsed;
@@ -41,7 +38,7 @@ function words(command: string, args: string[], options: Options, positionals: {
   }
   const seen = new Set<string>();
   for (const token of parsed.tokens) {
-    if (token.kind !== 'option') continue;
+    if (token.kind !== 'option' || options[token.name]?.multiple === true) continue;
     if (seen.has(token.name)) {
       // A display is what people give twice, hoping for two.
       if (token.name === 'display') throw usage(command, 'a machine has at most one display backend, and --display is given twice.', remedy);
@@ -52,7 +49,7 @@ function words(command: string, args: string[], options: Options, positionals: {
   const { least, most, what } = positionals;
   if (parsed.positionals.length < least) throw usage(command, `${what} is missing.`, remedy);
   if (parsed.positionals.length > most) throw usage(command, `"${parsed.positionals[most]}" is one word too many.`, remedy);
-  return { values: parsed.values as Record<string, string | boolean | undefined>, positionals: parsed.positionals };
+  return { values: parsed.values as Record<string, string | boolean | string[] | undefined>, positionals: parsed.positionals };
 }
 
 function wholeNumber(text: string, option: string, least: number, most: number, what: string): number {
@@ -96,7 +93,7 @@ function display(text: string): NewMachine['display'] {
 function parseRun(args: string[], cwd: string): Request {
   const { values } = words('run', args, {
     kernel: { type: 'string' }, initrd: { type: 'string' }, append: { type: 'string' }, memory: { type: 'string' }, cpus: { type: 'string' },
-    serial: { type: 'string' }, display: { type: 'string' }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS,
+    serial: { type: 'string' }, display: { type: 'string' }, device: { type: 'string', multiple: true }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS,
   }, { least: 0, most: 0, what: '' });
   const text = (name: string) => values[name] as string | undefined;
   const path = (name: string) => {
@@ -117,6 +114,7 @@ function parseRun(args: string[], cwd: string): Request {
       cpus: text('cpus') === undefined ? 1 : wholeNumber(text('cpus')!, '--cpus', 1, MAX_CPUS, 'the number of CPUs'),
       boot: { kernel, initrd: path('initrd'), append: text('append') ?? '' },
       display: display(text('display') ?? 'none'),
+      devices: ((values.device ?? []) as string[]).map((each) => parseDevice(each, '--device ')),
       onReset: 'stop',
       testDevices: true,
       exitOnHalt: values['exit-on-halt'] === true,

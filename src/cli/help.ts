@@ -13,6 +13,9 @@ const EXITS = `Exit codes
 
 const BACKENDS = `  --kvm  --lab        run on KVM, or in the lab (an emulated host), whatever the probe finds`;
 
+const DEVICES = `KIND is pci-test, a device for tests of guests. Options: slot=N (1 to 30, not
+                      2; a free one unless told), functions=N (1 to 8), window=SIZE of its 64-bit BAR, dirty-log, shared-msix`;
+
 export const HELP: Record<string, string> = {
   '': `Usage: vitrine COMMAND …
 
@@ -42,6 +45,8 @@ Runs a machine that lives as long as this command. Its kernel is a Linux bzImage
   --serial stdio|none the first serial port on this terminal (default), or nowhere. Ctrl+A X ends the machine, Ctrl+A Ctrl+A is Ctrl+A
   --display none|canvas
                       no screen (default), or one that any open window of Vitrine shows
+  --device KIND[,OPTION…]
+                      a PCI device; may be given several times. ${DEVICES}
   --exit-on-halt      end when every CPU has halted with interrupts off
 ${BACKENDS}
 

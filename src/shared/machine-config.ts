@@ -24,7 +24,40 @@ const display = v.variant('kind', [
     height: v.optional(v.pipe(v.number(), v.integer(), v.minValue(480), v.maxValue(1600)), 800),
   }),
   v.object({ kind: v.literal('none') }),
-]);
+], 'A machine has at most one display backend, and it is "canvas" or "none".');
+
+/** Slots of bus 0 that devices may have; the others have the chipset (0 and 31) and the display (2). */
+export const FIRST_SLOT = 1;
+export const LAST_SLOT = 30;
+export const DISPLAY_SLOT = 2;
+
+const NO_SLOT = `A PCI device goes into a slot from ${FIRST_SLOT} to ${LAST_SLOT}.`;
+const slot = v.pipe(
+  v.number(), v.integer(NO_SLOT), v.minValue(FIRST_SLOT, NO_SLOT), v.maxValue(LAST_SLOT, NO_SLOT),
+  v.notValue(DISPLAY_SLOT, `Slot ${DISPLAY_SLOT} is the display's.`),
+);
+
+const KIB = 2 ** 10;
+const WINDOW = 'A memory window is a power of two, from 128 KiB to 512 GiB.';
+
+/** A PCI device that a machine has beside its chipset and its display. */
+export const deviceConfig = v.variant('kind', [
+  /** Made for tests of guests and of PCI itself (src/vmm/devices/pci-test): every kind of BAR, of interrupt and of capability. */
+  v.object({
+    kind: v.literal('pci-test'),
+    /** The lowest free one unless told. */
+    slot: v.optional(slot),
+    /** How many functions it has, alike. */
+    functions: v.optional(v.pipe(v.number(), v.integer(), v.minValue(1, 'A device has at least one function.'), v.maxValue(8, 'A device has at most 8 functions.')), 1),
+    /** Bytes of its 64-bit BAR. */
+    window: v.optional(v.pipe(v.number(), v.integer(WINDOW), v.minValue(128 * KIB, WINDOW), v.maxValue(2 ** 39, WINDOW), v.check((bytes) => Number.isInteger(Math.log2(bytes)), WINDOW)), 128 * KIB),
+    /** KVM notes which pages of its mapped memory are written. */
+    dirtyLog: v.optional(v.boolean(), false),
+    /** MSI-X table and pending bits lie in BAR 0, beside the registers, and not in a BAR of their own. */
+    sharedMsix: v.optional(v.boolean(), false),
+  }),
+], (issue) => `There is no PCI device of the kind ${issue.received}.`);
+export type DeviceConfig = v.InferOutput<typeof deviceConfig>;
 
 export const machineConfig = v.object({
   version: v.literal(CONFIG_VERSION),
@@ -43,6 +76,8 @@ export const machineConfig = v.object({
   cpus: v.pipe(v.number(), v.integer(), v.minValue(1, 'A machine needs at least one CPU.'), v.maxValue(MAX_CPUS, `A machine can have at most ${MAX_CPUS} CPUs.`)),
   boot,
   display: v.optional(display, { kind: 'canvas', width: 1280, height: 800 }),
+  /** PCI devices, in the order in which they take the slots that are free. */
+  devices: v.optional(v.array(deviceConfig), []),
   /** What a guest's reset does, and what a triple fault does: boot again, or end the machine. */
   onReset: v.optional(v.picklist(['restart', 'stop']), 'restart'),
   /** Devices for test guests: the debug port 0xE9 and isa-debug-exit at 0xF4. */

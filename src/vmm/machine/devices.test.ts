@@ -45,6 +45,7 @@ test('no access of a guest makes a device throw', () => {
     },
     parking: { parkOthers: (): void => {}, release: (): void => {} },
     events: { set: (): void => {}, remove: (): void => {} },
+    msi: { send: (): void => {} },
   };
   const consumed: number[] = [];
   const all: MachineDevices[] = [buildDevices(platform, ram, options, parts, { onSerialOutput: (bytes) => void consumed.push(bytes.length) })];

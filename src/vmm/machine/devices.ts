@@ -17,9 +17,10 @@ import type { GuestMemory } from '../memory/guest-memory.ts';
 import { attachWindow } from '../memory/window.ts';
 import { HIGH_RAM_START } from '../memory/guest-memory.ts';
 import { standardWindows } from '../pci/allocate.ts';
-import type { IoEvents, MemorySlots, Parking } from '../pci/device.ts';
+import type { IoEvents, MemorySlots, MsiSink, Parking } from '../pci/device.ts';
 import { PciHost } from '../pci/host.ts';
 import { Topology } from '../pci/topology.ts';
+import { buildPlugged, type PluggedDescription } from './plugged.ts';
 
 /** What decides the devices; the same in every thread. */
 export interface DeviceOptions {
@@ -29,6 +30,8 @@ export interface DeviceOptions {
   /** The picture's first size, and the memory behind it; absent for a machine without a display. */
   readonly display?: { readonly width: number; readonly height: number; readonly vram: SharedArrayBuffer };
   readonly testDevices: boolean;
+  /** PCI devices beside the chipset and the display. */
+  readonly plugged?: readonly PluggedDescription[];
   readonly fwCfg: FwCfgDescription;
 }
 
@@ -59,6 +62,7 @@ export interface KvmSide {
   readonly slots: MemorySlots;
   readonly parking: Parking;
   readonly events: IoEvents;
+  readonly msi: MsiSink;
 }
 
 export function buildDevices(platform: Platform, ram: GuestMemory, options: DeviceOptions, kvm: KvmSide, consumers: Consumers = {}): MachineDevices {
@@ -86,5 +90,6 @@ export function buildDevices(platform: Platform, ram: GuestMemory, options: Devi
     display = new DisplayAdapter(platform, attachWindow(options.display.vram), options.display, `00:0${SLOT_DISPLAY}.0 display`);
     host.add(display, SLOT_DISPLAY);
   }
+  for (const description of options.plugged ?? []) buildPlugged(platform, kvm.msi, description).forEach((device, number) => host.add(device, description.slot, number));
   return { io, memory, topology, host, chipset, serial, i8042, rtc, pm, fwCfg, display, all: [...plain, ...host.functions().map(({ device }) => device)] };
 }

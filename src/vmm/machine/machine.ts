@@ -6,6 +6,7 @@ import type { PointerInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome } from '../../shared/protocol/machine.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { MachineRequest } from '../devices/device.ts';
+import { PciTestStore } from '../devices/pci-test/parts.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { encodePng } from '../display/png.ts';
 import { ScreenSource } from '../display/screen-source.ts';
@@ -21,6 +22,7 @@ import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
 import { writeChips } from './initial-chips.ts';
 import { installKickHandler } from './kick.ts';
 import { MachineLog } from './machine-log.ts';
+import { chooseSlots, equip } from './plugged.ts';
 import { dumpRegisters } from './register-dump.ts';
 import { SerialInput } from './serial-input.ts';
 import { ServiceLoop } from './service-loop.ts';
@@ -85,6 +87,7 @@ export class Machine implements MachineControl {
   #threads: VcpuThreads | null = null;
   #thread: MachineThread | null = null;
   #screen: ScreenSource | null = null;
+  readonly #store = new PciTestStore();
   #services: ServiceLoop | null = null;
   #serialInput: SerialInput | null = null;
   #stats: StatsWatch | null = null;
@@ -139,6 +142,7 @@ export class Machine implements MachineControl {
     installKickHandler();
     const vram = config.display.kind === 'canvas' ? allocateWindow(VRAM_BYTES) : null;
     if (vram !== null) for (const advice of [MADV_DONTFORK, MADV_DONTDUMP]) advise(vram.address, vram.size, advice);
+    const slots = chooseSlots(config.devices);
     const arena = new Arena();
     const description: ThreadDescription = {
       arena: arena.describe(),
@@ -150,6 +154,7 @@ export class Machine implements MachineControl {
         physicalBits: cpus.physicalBits,
         display: config.display.kind === 'canvas' ? { width: config.display.width, height: config.display.height, vram: vram!.buffer } : undefined,
         testDevices: config.testDevices,
+        plugged: config.devices.map((device, index) => equip(device, slots[index]!, this.#store)),
         fwCfg: fwCfgItems(config.memory, config.cpus).describe(),
       },
     };
@@ -487,8 +492,10 @@ export class Machine implements MachineControl {
     }
     const gone = this.#threads === null || (await this.#threads.ended(JOIN_MS));
     this.#screen?.close();
-    if (gone) this.#parts?.close();
-    else this.#log.say('error', `${this.threadsLeft} of its threads did not end`);
+    if (gone) {
+      this.#parts?.close();
+      this.#store.close();
+    } else this.#log.say('error', `${this.threadsLeft} of its threads did not end`);
   }
 
   /** Threads that have not ended although the machine has: then the process cannot exit in an orderly way. */

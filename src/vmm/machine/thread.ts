@@ -52,7 +52,7 @@ export function buildThread(description: ThreadDescription, vcpu: number, post: 
   const slots = new KvmSlots(shared, vm);
   const platform = new ThreadPlatform({ arena: shared, clock, control, lines, attention, boots, post });
   const parking = { parkOthers: () => states.parkForCommit(vcpu), release: () => states.releaseCommit() };
-  const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm) }, consumers);
+  const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm), msi: { send: (address, data) => void vm.signalMsi(address, data) } }, consumers);
   if (control) for (const device of devices.all) attention.register(device.label);
   return { arena: shared, vm, ram, clock, attention, boots, states, lines, slots, platform, devices };
 }

@@ -80,7 +80,7 @@ export function checkBars(label: string, bars: readonly BarDescription[]): void 
     if (bar.kind === 'rom' ? bar.index !== ROM_BAR : !(bar.index >= 0 && bar.index < ROM_BAR)) throw new RangeError(`${name} of kind ${bar.kind} has no such register`);
     if (bar.kind === 'memory64' && bar.index === ROM_BAR - 1) throw new RangeError(`${name} has no register for its upper half`);
     if (!Number.isInteger(Math.log2(bar.size)) || bar.size < LEAST[bar.kind] || bar.size > MOST[bar.kind]) throw new RangeError(`${name} of kind ${bar.kind} cannot have ${bar.size} bytes`);
-    if (bar.backing !== undefined && (bar.kind === 'io' || bar.backing.hva % 4096 !== 0)) throw new RangeError(`${name} cannot be backed by memory at ${bar.backing.hva}`);
+    if (bar.backing !== undefined && bar.kind === 'io') throw new RangeError(`${name} of ports cannot be backed by memory`);
     take(bar.index);
     if (bar.kind === 'memory64') take(bar.index + 1);
   }

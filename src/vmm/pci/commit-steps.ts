@@ -83,8 +83,8 @@ export function attachments(bar: Bar, segments: readonly Segment<BusClaim>[]): A
     if (backing !== undefined) {
       const gpa = Math.ceil(start / PAGE) * PAGE;
       const limit = Math.floor(Math.min(end, claim.address + backing.bytes) / PAGE) * PAGE;
-      // A BAR smaller than a page may begin within one: never mapped.
-      if (limit > gpa && claim.address % PAGE === 0 && list.length < MAX_SLOTS_PER_BAR) {
+      // A BAR smaller than a page may begin within one, and memory too: never mapped.
+      if (limit > gpa && claim.address % PAGE === 0 && backing.hva % PAGE === 0 && list.length < MAX_SLOTS_PER_BAR) {
         const slot = { gpa, size: limit - gpa, hva: backing.hva + (gpa - claim.address), dirtyLog: backing.dirtyLog, readonly: kind === 'rom' };
         list.push({ kind: 'slot', key: `${bar.name}.${list.length}`, slot });
       }

@@ -1,6 +1,6 @@
 // What a PCI device is to the machine, and what the machine gives to PCI: the interfaces on both sides of the host bridge.
 // Addresses are guest-physical bytes or ports, as float64 numbers; sizes are bytes or ports.
-import type { Handler } from '../bus/handler.ts';
+import type { Handler, Width } from '../bus/handler.ts';
 import type { Device } from '../devices/device.ts';
 import type { PciFunction } from './function.ts';
 
@@ -14,7 +14,7 @@ export const ROM_BAR = 6;
 
 /** Host memory that KVM maps for the guest in place of exits. The BAR's handler must do the same to the same bytes. */
 export interface Backing {
-  /** Host virtual address of the BAR's first byte, page-aligned; the same in every thread. */
+  /** Host virtual address of the BAR's first byte, the same in every thread. Mapped only if it is page-aligned; else all of it is trapped. */
   readonly hva: number;
   /** May be less than the BAR's size; what is beyond is trapped. */
   readonly bytes: number;
@@ -47,7 +47,7 @@ export interface BarDescription {
 
 /**
  * A device with a configuration space. Its callbacks run on whichever thread wrote the configuration, with the topology lock and the device's
- * own mutex held, in this order within one commit: slots removed, deactivate, activate, slots added, remapped, configChanged.
+ * own mutex held, in this order within one commit: slots removed, deactivate, activate, slots added, remapped, configChanged, configWritten.
  */
 export interface PciDevice extends Device {
   readonly config: PciFunction;
@@ -59,6 +59,11 @@ export interface PciDevice extends Device {
   remapped?(bar: number): void;
   /** The dword at `register` was written and differs now. */
   configChanged?(register: number, before: number, after: number): void;
+  /**
+   * The guest's write of `width` bytes at `offset`, within one dword, was done: told once for each write, whether or not it changed anything,
+   * and after everything that follows from it. A write that was undone is not told.
+   */
+  configWritten?(offset: number, width: Width, value: number): void;
 }
 
 export interface MemorySlot {

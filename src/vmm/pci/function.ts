@@ -1,7 +1,7 @@
 // One PCI function's configuration space: the type 0 header (PCI 3.0 §6.1), its BARs and its capabilities, 4096 bytes in the arena (PCIe 3.0 §7.2).
 // The bytes are read under the topology lock or the device's mutex and changed under both, so either is enough to see them whole.
 // What a write means for the machine (BARs, decode) is host.ts's and topology.ts's business.
-import { barRegister, barTypeBits, barWriteMasks, checkBars, COMMAND_IO, COMMAND_MEMORY } from './bar.ts';
+import { barAddress, barRegister, barTypeBits, barWriteMasks, checkBars, COMMAND_IO, COMMAND_MEMORY } from './bar.ts';
 import { CONFIG_BYTES, ConfigImage } from './config-image.ts';
 import type { Arena } from '../sync/arena.ts';
 import type { Width } from '../bus/handler.ts';
@@ -137,6 +137,13 @@ export class PciFunction {
   /** The aligned dword at `register` (bytes). */
   dword(register: number): number {
     return this.#dwords[register >>> 2]!;
+  }
+
+  /** Where BAR `index` is now, by its registers, whether it decodes or not: devices ask each time and keep no copy. Throws RangeError if there is none. */
+  barAddress(index: number): number {
+    const bar = this.bars.find((each) => each.index === index);
+    if (bar === undefined) throw new RangeError(`${this.label} has no BAR ${index}`);
+    return barAddress(bar, (register) => this.dword(register));
   }
 
   /** Its value after power-on. */

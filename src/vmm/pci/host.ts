@@ -96,7 +96,7 @@ export class PciHost {
 
   write(place: number, register: number, width: Width, value: number): void {
     const device = place < SLOTS * FUNCTIONS ? this.#devices[place] : undefined;
-    if (device !== undefined) this.topology.write(device, register & ~3, device.config.merge(register, width, value));
+    if (device !== undefined) this.topology.write(device, register, width, value);
   }
 
   // An ECAM access of any alignment: one that crosses a dword is cut into bytes, which may be the next function's.

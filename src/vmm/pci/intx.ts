@@ -1,6 +1,6 @@
 // INTA to INTD of all functions, wired to PIRQ A to D, and these to GSIs.
 //   PIRQ = (slot + pin) mod 4, pin 0 for INTA: the usual swizzle, so that single-function devices in neighbouring slots do not share.
-//   In APIC mode PIRQ n arrives at GSI 16 + n; each function asserts there under its own name.
+//   In APIC mode PIRQ n arrives at GSI 16 + n, high while any function asserts it.
 //   In PIC mode it arrives at the ISA interrupt that the LPC bridge's PIRQx_ROUT register names, besides (ICH9 datasheet §13.1.9).
 // Lock order: device mutex → this router's mutex → irq lock.
 import { PIRQ_GSI_FIRST } from '../arch/x86/layout.ts';
@@ -53,16 +53,16 @@ export class IntxRouter {
   #state: Int32Array;
   /** Per function (slot * 8 + function): 1 while it asserts. */
   #asserted: Uint8Array;
+  #lines: IrqLine[] = [];
   #isa: Map<number, IrqLine>[] = [];
-  #platform: Platform;
 
   constructor(platform: Platform) {
-    this.#platform = platform;
     this.#mutex = platform.arena.mutex('pci.intx.lock');
     this.#state = platform.arena.int32('pci.intx.state', 2 * PIRQS);
     this.#asserted = platform.arena.uint8('pci.intx.asserted', 256);
     for (let pirq = 0; pirq < PIRQS; pirq++) {
       const owner = `PIRQ ${'ABCD'[pirq]}`;
+      this.#lines.push(platform.irqLine(PIRQ_GSI_FIRST + pirq, owner));
       this.#isa.push(new Map(PIRQ_ISA_CHOICES.map((irq) => [irq, platform.irqLine(irq, owner)])));
     }
   }
@@ -71,7 +71,6 @@ export class IntxRouter {
   pin(config: PciFunction, slot: number, number: number): IntxPin {
     const pirq = swizzle(slot, config.interruptPin);
     const row = slot * 8 + number;
-    const line = this.#platform.irqLine(PIRQ_GSI_FIRST + pirq, config.label);
     const refresh = (): void => {
       const status = config.dword(PCI_STATUS & ~3);
       const level = (status & (STATUS_INTERRUPT << 16)) !== 0 && !config.intxDisabled;
@@ -79,8 +78,10 @@ export class IntxRouter {
       if ((this.#asserted[row] !== 0) !== level) {
         this.#asserted[row] = level ? 1 : 0;
         const count = (this.#state[pirq]! += level ? 1 : -1);
-        line.set(level);
-        if (count === (level ? 1 : 0)) this.#isa[pirq]!.get(this.#state[PIRQS + pirq]!)?.set(level);
+        if (count === (level ? 1 : 0)) {
+          this.#lines[pirq]!.set(level);
+          this.#isa[pirq]!.get(this.#state[PIRQS + pirq]!)?.set(level);
+        }
       }
       this.#mutex.unlock();
     };

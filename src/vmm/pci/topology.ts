@@ -15,7 +15,7 @@ import { MAX_RANGES } from '../bus/bus.ts';
 import { attachments, difference, ranges, same } from './commit-steps.ts';
 import { resolve } from './resolver.ts';
 import { PoisonedError } from '../sync/mutex.ts';
-import type { Handler } from '../bus/handler.ts';
+import type { Handler, Width } from '../bus/handler.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { Device, Platform } from '../devices/device.ts';
 import type { Mutex } from '../sync/mutex.ts';
@@ -168,19 +168,24 @@ export class Topology {
   whereIs(device: PciDevice, bar: number): { address: number; answers: boolean } {
     const found = this.#bars.find((each) => each.device === device && each.description.index === bar);
     if (found === undefined) throw new RangeError(`${device.label} has no BAR ${bar}`);
-    return { address: barAddress(found.description, (register) => device.config.dword(register)), answers: this.#picture().winning.has(found) };
+    return { address: device.config.barAddress(bar), answers: this.#picture().winning.has(found) };
   }
 
   // Changing. With the topology lock held.
 
   /**
-   * A configuration write: the dword at `register` of `device` becomes `after`, with all that follows.
+   * A configuration write of `width` bytes at `offset`, within one dword, with all that follows.
    * @returns false if it was undone because a BAR could not be activated; that is logged.
    */
-  write(device: PciDevice, register: number, after: number): boolean {
+  write(device: PciDevice, offset: number, width: Width, value: number): boolean {
     const config = device.config;
+    const register = offset & ~3;
     const before = config.dword(register);
-    if (before === after) return true;
+    const after = config.merge(offset, width, value);
+    if (before === after) {
+      if (device.configWritten !== undefined) device.mutex.run(() => device.configWritten!(offset, width, value));
+      return true;
+    }
     const dword = (at: number): number => (at === register ? after : config.dword(at));
     const change: Change = {
       devices: [device],
@@ -191,6 +196,7 @@ export class Topology {
       done: () => {
         config.written(register, before, after);
         device.configChanged?.(register, before, after);
+        device.configWritten?.(offset, width, value);
       },
     };
     if (change.rows.size === 0 && change.places.size === 0) {

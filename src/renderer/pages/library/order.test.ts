@@ -8,7 +8,7 @@ function entry(id: string, name: string, origin: 'user' | 'builtin' = 'user', st
     id, state,
     config: {
       version: 1, id, name, origin, memory: 2 ** 29, cpus: 1, boot: { kernel: '/k', append: '' },
-      display: { kind: 'canvas', width: 1280, height: 800 }, onReset: 'restart', testDevices: false, exitOnHalt: false,
+      display: { kind: 'canvas', width: 1280, height: 800 }, devices: [], onReset: 'restart', testDevices: false, exitOnHalt: false,
     },
   };
 }

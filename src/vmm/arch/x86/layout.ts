@@ -40,5 +40,5 @@ export const IOAPIC_ID = 0;
 
 /** Slots on bus 0. */
 export const SLOT_HOST_BRIDGE = 0;
-export const SLOT_DISPLAY = 2;
+export { DISPLAY_SLOT as SLOT_DISPLAY } from '../../../shared/machine-config.ts';
 export const SLOT_LPC = 31;

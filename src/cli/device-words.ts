@@ -1,0 +1,30 @@
+// A PCI device as the command line says it: "pci-test,slot=5,functions=2,window=1M,dirty-log".
+import * as v from 'valibot';
+import { deviceConfig } from '../shared/machine-config.ts';
+import { usage } from './usage.ts';
+
+/** As a machine's file has it, before defaults. */
+export type DeviceWish = v.InferInput<typeof deviceConfig>;
+
+const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+const NUMBERS = new Map([['slot', 'slot'], ['functions', 'functions'], ['window', 'window']]);
+const FLAGS = new Map([['dirty-log', 'dirtyLog'], ['shared-msix', 'sharedMsix']]);
+
+/** @param where what stands before it, for errors: "--device ". Throws a problem with code "usage". */
+export function parseDevice(text: string, where = ''): DeviceWish {
+  const on = `${where}${text}`;
+  const [kind, ...options] = text.split(',');
+  const wish: Record<string, unknown> = { kind };
+  for (const option of options) {
+    const [name, value] = option.split(/=(.*)/s, 2) as [string, string | undefined];
+    const key = value === undefined ? FLAGS.get(name) : NUMBERS.get(name);
+    if (key === undefined) throw usage(on, `"${option}" is no option of a device.`);
+    if (key in wish) throw usage(on, `${name} is given twice.`);
+    const match = value === undefined ? null : /^(\d{1,12})([KMG]?)$/i.exec(value);
+    if (value !== undefined && match === null) throw usage(on, `"${value}" is no ${name === 'window' ? 'size' : 'number'}.`);
+    wish[key] = match === null ? true : Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
+  }
+  const checked = v.safeParse(deviceConfig, wish);
+  if (!checked.success) throw usage(on, checked.issues[0].message);
+  return wish as DeviceWish;
+}
