@@ -38,5 +38,5 @@ test('BARs that cannot be are refused with their device and number', () => {
   refuse([bar(0, 'memory64', 64), bar(1, 'io', 4)], /BAR 1 uses register 1, which is taken/);
   refuse([bar(5, 'memory64', 64)], /upper half/);
   refuse([bar(6, 'memory32', 64)], /no such register/);
-  refuse([bar(0, 'memory32', 4096, { backing: { hva: 12, bytes: 4096, dirtyLog: false } })], /cannot be backed/);
+  refuse([bar(0, 'io', 64, { backing: { hva: 4096, bytes: 4096, dirtyLog: false } })], /cannot be backed/);
 });
