@@ -80,10 +80,15 @@ test('a machine is made from a kernel, changed and removed', async ({ app }) => 
 
   await page.getByRole('button', { name: 'More for Second demo' }).click();
   await page.getByRole('menuitem', { name: 'Edit settings' }).click();
+  await dialog.getByRole('button', { name: /Screen/ }).click();
+  await page.getByRole('option', { name: '1024 × 768' }).click();
+  await dialog.getByRole('button', { name: /When the guest restarts/ }).click();
+  await page.getByRole('option', { name: 'Turn off' }).click();
+  await app.shot('settings');
   await dialog.getByRole('textbox', { name: 'Name' }).fill('Third demo');
   await page.keyboard.press('Enter');
   await expect(card(page, 'Third demo')).toBeVisible();
-  expect(machineFile(app, 'second-demo').name).toBe('Third demo');
+  expect(machineFile(app, 'second-demo')).toMatchObject({ name: 'Third demo', display: { kind: 'canvas', width: 1024, height: 768 }, onReset: 'stop' });
 
   await page.getByRole('button', { name: 'More for Third demo' }).click();
   await page.getByRole('menuitem', { name: 'Remove' }).click();

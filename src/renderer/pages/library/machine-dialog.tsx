@@ -8,10 +8,11 @@ import { Button } from '../../components/button.tsx';
 import { Dialog } from '../../components/dialog.tsx';
 import { TextField } from '../../components/field.tsx';
 import { ProblemNotice } from '../../components/notice.tsx';
+import { SelectField } from '../../components/select.tsx';
 import { problemOf } from '../../state/front.ts';
 import { createMachine, updateMachine } from '../../state/machines.ts';
 import { nameOf } from '../../state/words.ts';
-import { check, emptyForm, formOf, toChanges, toNewMachine } from './machine-form.ts';
+import { check, emptyForm, formOf, NO_SCREEN, screenChoices, toChanges, toNewMachine } from './machine-form.ts';
 import type { MachineForm } from './machine-form.ts';
 import styles from './machine-dialog.module.css';
 
@@ -22,6 +23,7 @@ export interface MachineDialogProps {
 }
 
 const FORM = 'machine-form';
+const RESETS = [{ value: 'restart', text: 'Start again' }, { value: 'stop', text: 'Turn off' }] as const;
 
 export function MachineDialog({ entry, onClose }: MachineDialogProps) {
   const [form, setForm] = useState<MachineForm>(() => (entry?.config === undefined ? emptyForm : formOf(entry.config)));
@@ -31,7 +33,7 @@ export function MachineDialog({ entry, onClose }: MachineDialogProps) {
   const errors = check(form);
   const editing = entry !== undefined;
 
-  const field = (name: keyof MachineForm) => ({
+  const field = (name: Exclude<keyof MachineForm, 'onReset'>) => ({
     value: form[name],
     onChange: (value: string): void => {
       setForm((old) => ({ ...old, [name]: value }));
@@ -80,6 +82,13 @@ export function MachineDialog({ entry, onClose }: MachineDialogProps) {
         <div className={styles.pair}>
           <TextField label="Memory" {...field('memory')} help="Such as 512 MiB or 2 GiB." />
           <TextField label="CPUs" inputMode="numeric" {...field('cpus')} help="1 to 32." />
+        </div>
+        <div className={styles.pair}>
+          <SelectField
+            label="Screen" choices={screenChoices(entry?.config === undefined ? emptyForm.screen : formOf(entry.config).screen)} {...field('screen')}
+            help={form.screen === NO_SCREEN ? 'The serial console alone.' : 'Its size at the start.'}
+          />
+          <SelectField label="When the guest restarts" choices={RESETS} value={form.onReset} onChange={(onReset) => setForm((old) => ({ ...old, onReset }))} />
         </div>
       </Form>
     </Dialog>

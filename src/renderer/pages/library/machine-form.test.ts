@@ -2,7 +2,8 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import * as v from 'valibot';
 import { newMachine } from '../../../shared/protocol/front.ts';
-import { check, emptyForm, parseMemory, toNewMachine } from './machine-form.ts';
+import { machineConfig } from '../../../shared/machine-config.ts';
+import { check, emptyForm, formOf, NO_SCREEN, parseMemory, SCREEN_SIZES, screenChoices, toNewMachine } from './machine-form.ts';
 
 const MiB = 2 ** 20;
 const good = { ...emptyForm, name: 'Lab', kernel: '/boot/vmlinuz' };
@@ -22,6 +23,16 @@ test('a good form has no errors and describes a machine that the file\'s own sch
   assert.deepEqual(check(good), {});
   assert.deepEqual(toNewMachine({ ...good, initrd: ' /boot/initrd ' }).boot, { kernel: '/boot/vmlinuz', initrd: '/boot/initrd', append: emptyForm.append });
   assert.equal('initrd' in toNewMachine(good).boot, false);
+});
+
+test('screens of every size, another of the file, and none, come back as they were chosen', () => {
+  const file = (form: typeof good) => v.parse(machineConfig, { version: 1, id: 'lab', ...toNewMachine(form) });
+  for (const screen of [...SCREEN_SIZES, '1000x700', NO_SCREEN]) {
+    assert.equal(formOf(file({ ...good, screen })).screen, screen);
+    assert.ok(screenChoices(screen).some(({ value }) => value === screen));
+  }
+  assert.equal(screenChoices('1280x800').length, SCREEN_SIZES.length + 1);
+  assert.equal(formOf(file({ ...good, onReset: 'stop' })).onReset, 'stop');
 });
 
 test('each field says what is wrong with it', () => {

@@ -11,11 +11,18 @@ export interface MachineForm {
   append: string;
   memory: string;
   cpus: string;
+  /** "1280x800", or "none". */
+  screen: string;
+  onReset: MachineConfig['onReset'];
 }
+
+/** Sizes at which the guest's screen begins; a guest's driver may take another. */
+export const SCREEN_SIZES = ['640x480', '800x600', '1024x768', '1280x800', '1280x1024', '1440x900', '1600x900', '1680x1050', '1920x1080', '1920x1200', '2560x1440', '2560x1600'] as const;
+export const NO_SCREEN = 'none';
 
 export type FormErrors = Partial<Record<keyof MachineForm, string>>;
 
-export const emptyForm: MachineForm = { name: '', kernel: '', initrd: '', append: 'console=tty0 console=ttyS0', memory: '1 GiB', cpus: '1' };
+export const emptyForm: MachineForm = { name: '', kernel: '', initrd: '', append: 'console=tty0 console=ttyS0', memory: '1 GiB', cpus: '1', screen: '1280x800', onReset: 'restart' };
 
 export function formOf(config: MachineConfig): MachineForm {
   return {
@@ -25,6 +32,8 @@ export function formOf(config: MachineConfig): MachineForm {
     append: config.boot.append,
     memory: memoryWords(config.memory),
     cpus: String(config.cpus),
+    screen: config.display.kind === 'none' ? NO_SCREEN : `${config.display.width}x${config.display.height}`,
+    onReset: config.onReset,
   };
 }
 
@@ -38,6 +47,19 @@ export function parseMemory(text: string): number {
   return Math.round(Number(found[1].replace(',', '.')) * unit);
 }
 
+/** The sizes to choose from, with the machine's own when its file has another. */
+export function screenChoices(own: string): { value: string; text: string }[] {
+  const sizes: string[] = [...SCREEN_SIZES];
+  if (own !== NO_SCREEN && !sizes.includes(own)) sizes.push(own);
+  return [...sizes.map((size) => ({ value: size, text: size.replace('x', ' × ') })), { value: NO_SCREEN, text: 'No screen' }];
+}
+
+function displayOf(screen: string): NewMachine['display'] {
+  if (screen === NO_SCREEN) return { kind: 'none' };
+  const [width, height] = screen.split('x').map(Number);
+  return { kind: 'canvas', width, height };
+}
+
 function described(form: MachineForm): NewMachine {
   const initrd = form.initrd.trim();
   return {
@@ -45,6 +67,8 @@ function described(form: MachineForm): NewMachine {
     memory: parseMemory(form.memory),
     cpus: /^\s*\d+\s*$/.test(form.cpus) ? Number(form.cpus) : Number.NaN,
     boot: { kernel: form.kernel.trim(), ...(initrd === '' ? {} : { initrd }), append: form.append.trim() },
+    display: displayOf(form.screen),
+    onReset: form.onReset,
   };
 }
 
