@@ -6,35 +6,54 @@
 #include "guest.h"
 
 enum { PROCESSORS = 8, MOVERS = 4, ACCESSORS = PROCESSORS - MOVERS };
-enum { MAX_TARGETS = 24, MAX_FUNCTIONS = 16, MAX_PLACES = 6, MAX_PROBES = 4 };
+enum { MAX_TARGETS = 32, MAX_FUNCTIONS = 8, MAX_PLACES = 6, MAX_PROBES = 6, NOBODY = 0xff };
 enum { COMMAND_IO = 1, COMMAND_MEMORY = 2, NOTHING = 0xffffffff };
 
 /** A PCI function whose decode bits change, or a range of the chipset's. */
 struct function {
   uint8_t slot;
-  /** The mover that switches its decode bits, -1 for nobody. */
-  int8_t mover;
+  /** The mover that switches its decode bits, or NOBODY. */
+  uint8_t mover;
   /** Changes that have begun and that have ended, by all movers. */
   volatile uint32_t begun, ended;
   /** The decode bits that it has, and those that are on. */
   uint32_t all;
   volatile uint32_t decode;
+
+  // What a test device must have counted at the end.
+
+  /** Writes of its configuration space. */
+  volatile uint32_t config_writes;
+  /** Reads of its counted areas that gave what they give. */
+  volatile uint32_t counted_reads;
+  /** Writes to its doorbell that certainly arrived, and those that may have. */
+  volatile uint32_t rung, maybe_rung;
 };
 
-/** Four bytes in a target that accessors look at. A cell is written by one of them, all others only read it. */
+enum probe_kind {
+  /** Is only read. */
+  LOOKED_AT,
+  /** Is written by one accessor, others only read it. */
+  CELL,
+  /** Is only written. */
+  DOORBELL,
+};
+
+/** Four bytes in a target that accessors look at. */
 struct probe {
   uint32_t offset;
-  /** 1 to 254 for a cell: bits 16 to 23 of what is written there, above the number of the write. */
-  uint8_t tag;
-  uint8_t accessor;
+  uint8_t kind;
+  /** A cell's: bits 16 to 23 of what is written there, above the number of the write; and who writes it. */
+  uint8_t tag, accessor;
 };
 
-enum { CELL_NUMBER = 0xffff };
+enum { CELL_NUMBER = 0xffff, FIRST_TAG = 0x80 };
 
 struct target {
   const char *name;
   struct function *function;
   uint8_t reg, is64, is_io;
+  /** The mover that moves it, or NOBODY. */
   uint8_t mover;
   /** What the register has beside the address. */
   uint32_t fixed;
@@ -42,14 +61,14 @@ struct target {
   /** Where it may be; the first is home. */
   uint32_t places;
   uint64_t place[MAX_PLACES];
-  /** By place, a bit for each probe: no other target may ever be there. */
-  uint8_t exclusive[MAX_PLACES];
-  /** Where it is, an index of `place`. */
-  volatile uint32_t now;
+  /** By place and probe: the others, a bit for each, that may be there at some time. */
+  uint32_t others[MAX_PLACES][MAX_PROBES];
+  /** Where it is and where it was before, indices of `place`. */
+  volatile uint32_t now, before;
   uint32_t probes;
   struct probe probe[MAX_PROBES];
-  /** Whether the target may give `value` at `offset`. */
-  int (*may)(const struct target *t, uint32_t offset, uint32_t value);
+  /** Whether the target may give `value` at `offset`, where no cell is. `sure`: it and its function have stood still meanwhile. */
+  int (*may)(const struct target *t, uint32_t offset, uint32_t value, int sure);
 };
 
 extern struct target targets[MAX_TARGETS];
@@ -62,6 +81,8 @@ struct tally { uint32_t on, off, loose, still; };
 
 // main.c
 
+/** Whether the processor, or whoever acts for it, knows instructions that KVM cannot act for: they must find memory, not an exit. */
+extern int native;
 /** Counts an error, and keeps the first few for the report. */
 void wrong(const char *what, const char *where, uint64_t address, uint64_t saw, uint64_t wanted);
 
@@ -75,16 +96,48 @@ void config_write16(unsigned slot, unsigned reg, uint16_t value, int by_ports);
 // targets.c
 
 void find_targets(void);
-/** Whether a read of 4 bytes at `address` may give `value`, whoever is there, or nobody. */
-int legal(int is_io, uint64_t address, uint32_t value);
+struct function *add_function(unsigned slot, uint8_t mover);
+/** @param more places beside where it is now; without them it never moves */
+struct target *add_target(const char *name, struct function *f, unsigned reg, uint64_t size, const uint64_t *more, uint32_t count);
+void add_probe(struct target *t, uint32_t offset);
+void add_cell(struct target *t, uint32_t offset);
+void add_doorbell(struct target *t, uint32_t offset);
+/** What is painted in memory: a value of its own for each offset. */
+uint32_t pattern(uint32_t offset);
+/** The video memory, or NULL; its picture has a trail from TRAIL on, of TRAIL_DOTS pixels at most. */
+extern struct target *video;
+enum { TRAIL = 0xa000, TRAIL_DOTS = 0x1400, DOT = 0x400000 };
+/** Whether `t` may give `value`, its cells included. */
+int may_give(const struct target *t, uint32_t offset, uint32_t value, int sure);
+/** Whether a read of probe q where `t` has it at place p may give `value`, whoever is there, or nobody. */
+int legal(const struct target *t, uint32_t p, uint32_t q, uint32_t value);
+
+// testdevice.c
+
+void find_test_devices(void);
+/** Notes a value that was read from memory, if it says that a counted area gave it. */
+void note_counted(uint32_t value);
+/** A target of less than a page that moves, or NULL. */
+struct target *small_target(void);
+/** Places of video memory and of a small target at which the small one is in the picture; and what is beside it there. */
+enum { COVERED_PLACE = 1, COVERED_PLACE_SMALL = 3, SMALL_IN_PICTURE = 0x4c00, BESIDE_SMALL = 0x4800, BESIDE_DOTS = 16 };
+/** An address in mapped memory that stays where it is while others land beside it, and what is painted there; 0 for none. */
+uint64_t still_memory(uint32_t *value);
+void check_test_devices(void);
 
 // movers.c
 
 void move_about(uint32_t mover, uint32_t count);
 void all_home(void);
+/** Which target was moved last: the likeliest to show a mistake. */
+extern volatile uint32_t last_moved;
+/** Moves one target, in peace. */
+void put(struct target *t, uint32_t place);
 
 // accessors.c
 
+/** How many dots of the trail are there. */
+extern volatile uint32_t trail;
 void access_until_done(uint32_t accessor, volatile uint32_t *movers_left, struct tally *tally);
 void check_at_home(void);
 

@@ -1,6 +1,9 @@
 // BARs under fire: four processors move BARs over each other's devices and switch decoding off and on, four read and write what they move.
-// Every access is judged (accessors.c). Command line: `moves=COUNT` for each mover. It prints what it did and each error, "barfire done ERRORS",
-// waits for a byte on the serial port so that the machine can be looked at, and ends by isa-debug-exit with 0, or 1 when there was an error.
+// Every access is judged (accessors.c). Command line: `moves=COUNT` for each mover; `native` for instructions that KVM cannot act for.
+//
+// It prints what it did and each error, and waits for a byte on the serial port wherever somebody may want to look at the machine: "barfire
+// begins", "barfire covered" (a page of the picture is partly another device's), "barfire painted" (and was drawn to), "barfire done ERRORS"
+// (all is as it was at first). It ends by isa-debug-exit with 0, or 1 when there was an error.
 #include "fire.h"
 
 enum { LAPIC = 0xfee00000u, LAPIC_COMMAND = 0x300, LAPIC_TARGET = 0x310, INIT_OTHERS = 0xc4500, START_OTHERS = 0xc4600 };
@@ -12,6 +15,7 @@ extern const uint8_t descriptor_table_pointer[];
 
 static volatile uint32_t fire, movers_left = MOVERS, accessors_left = ACCESSORS, errors, errors_lock;
 static uint32_t moves = DEFAULT_MOVES;
+int native;
 static struct tally tallies[ACCESSORS];
 static struct { const char *what, *where; uint64_t address, saw, wanted; } kept[KEPT];
 
@@ -53,6 +57,12 @@ static void start_processors(void) {
   while (processor_count < PROCESSORS) __asm__ volatile("pause");
 }
 
+static void wait_for_byte(const char *say) {
+  print(say);
+  while ((in8(SERIAL_PORT + 5) & 1) == 0) {}
+  in8(SERIAL_PORT);
+}
+
 static void print_count(const char *name, uint64_t value) {
   print(name);
   print_number(value);
@@ -72,6 +82,7 @@ static void report(void) {
   print_count(" off=", all.off);
   print_count(" loose=", all.loose);
   print_count(" still=", all.still);
+  print_count(" trail=", trail);
   for (uint32_t n = 0; n < errors && n < KEPT; n++) {
     print("\nbarfire wrong: ");
     print(kept[n].what);
@@ -88,19 +99,33 @@ static void report(void) {
   print("\n");
 }
 
+/** Draws where video memory is not mapped, because a few bytes of the same page are another's. */
+static void draw_beside(struct target *small) {
+  if (video == NULL || small == NULL) return;
+  put(video, COVERED_PLACE);
+  put(small, COVERED_PLACE_SMALL);
+  wait_for_byte("barfire covered\n");
+  for (uint32_t dot = 0; dot < BESIDE_DOTS; dot++) AT(uint32_t, video->place[COVERED_PLACE] + BESIDE_SMALL + 4 * dot) = DOT + dot;
+  wait_for_byte("barfire painted\n");
+  all_home();
+}
+
 void guest_main(uint32_t info) {
   const char *count = find_word(command_line(info), "moves=");
   if (count) moves = (uint32_t)parse_number(count);
+  native = find_word(command_line(info), "native") != NULL;
   find_ecam();
   find_targets();
   start_processors();
-  print("barfire begins\n");
+  wait_for_byte("barfire begins\n");
   fire = 1;
   take_part(0);
   while (movers_left != 0 || accessors_left != 0) __asm__ volatile("pause");
   all_home();
+  check_test_devices();
   check_at_home();
+  draw_beside(small_target());
   report();
-  while ((in8(SERIAL_PORT + 5) & 1) == 0) {}
+  wait_for_byte("");
   machine_exit(errors ? 1 : 0);
 }

@@ -4,6 +4,8 @@
 
 enum { PEACE = 400 };
 
+volatile uint32_t last_moved;
+
 static void begin(struct function *f) { add(&f->begun, 1); }
 static void end(struct function *f) { add(&f->ended, 1); }
 
@@ -23,7 +25,9 @@ static void expect_register(const struct target *t, uint64_t address, int by_por
 static void move(struct target *t, uint32_t place, uint32_t how) {
   begin(t->function);
   place_at(t, t->place[place], how & 1, how & 2);
+  if (t->now != place) t->before = t->now;
   t->now = place;
+  last_moved = (uint32_t)(t - targets);
   end(t->function);
   expect_register(t, t->place[place], how & 4);
 }
@@ -62,7 +66,7 @@ void move_about(uint32_t mover, uint32_t count) {
   struct function *switched[MAX_FUNCTIONS];
   uint32_t n = 0, m = 0, random = 0x1234567 * (mover + 1);
   for (uint32_t i = 0; i < target_count; i++) if (targets[i].mover == mover) mine[n++] = &targets[i];
-  for (uint32_t i = 0; i < function_count; i++) if (functions[i].mover == (int)mover) switched[m++] = &functions[i];
+  for (uint32_t i = 0; i < function_count; i++) if (functions[i].mover == mover) switched[m++] = &functions[i];
   if (n + m == 0) return;
   for (uint32_t done = 0; done < count; done++) {
     // A while of peace now and then, in which accessors can be strict.
@@ -81,7 +85,9 @@ void move_about(uint32_t mover, uint32_t count) {
   }
 }
 
+void put(struct target *t, uint32_t place) { move(t, place, 0); }
+
 void all_home(void) {
-  for (struct target *t = targets; t < targets + target_count; t++) move(t, 0, 0);
-  for (struct function *f = functions; f < functions + function_count; f++) if (f->mover >= 0) decode(f, f->all, 0);
+  for (struct target *t = targets; t < targets + target_count; t++) if (t->mover != NOBODY) move(t, 0, 0);
+  for (struct function *f = functions; f < functions + function_count; f++) if (f->mover != NOBODY) decode(f, f->all, 0);
 }

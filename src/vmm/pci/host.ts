@@ -91,8 +91,7 @@ export class PciHost {
   /** @param place bus * 256 + slot * 8 + function. @returns all ones where no function is. */
   read(place: number, register: number, width: Width): number {
     const device = place < SLOTS * FUNCTIONS ? this.#devices[place] : undefined;
-    if (device === undefined) return allOnes(width);
-    return device.configRead === undefined ? device.config.read(register, width) : device.configRead(register, width);
+    return device === undefined ? allOnes(width) : device.config.read(register, width);
   }
 
   write(place: number, register: number, width: Width, value: number): void {
