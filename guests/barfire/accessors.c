@@ -26,22 +26,22 @@ static void judge(const struct target *t, uint32_t q, struct cell *c, uint64_t a
   forget(c);
 }
 
-static void access(struct target *t, uint32_t q, uint32_t accessor, uint32_t *random, struct tally *tally) {
+enum place_kind { NOW, BEFORE, SOMEWHERE };
+
+static void access(struct target *t, uint32_t q, enum place_kind where, int write, uint32_t accessor, uint32_t somewhere, struct tally *tally) {
   struct function *f = t->function;
   struct cell *c = &cells[t - targets][q];
   const struct probe *probe = &t->probe[q];
-  uint32_t guess = random_below(random, 4), somewhere = random_below(random, t->places);
   int own = probe->kind == CELL && probe->accessor == accessor, ring = probe->kind == DOORBELL;
-  int write = own && random_below(random, 2);
 
   uint32_t ended = f->ended, begun = f->begun; // in this order: if they are equal, no change was under way when the first was read
   int on = (f->decode & decode_bit(t)) != 0;
-  uint32_t now = t->now, place = guess < 2 ? now : guess == 2 ? t->before : somewhere;
+  uint32_t now = t->now, place = where == NOW ? now : where == BEFORE ? t->before : somewhere;
   uint64_t address = t->place[place] + probe->offset;
   int alone = t->others[place][q] == 0;
   // No write where it could reach another target, or when too many are in doubt.
   if (ring && !alone) return;
-  write = write && alone && (uint16_t)(c->number - c->arrived) < RING - 1;
+  write = write && own && alone && (uint16_t)(c->number - c->arrived) < RING - 1;
   uint32_t value = 0;
   if (write) write_at(t, address, (uint32_t)probe->tag << 16 | (uint16_t)(c->number + 1));
   else if (ring) write_at(t, address, accessor);
@@ -109,7 +109,12 @@ void access_until_done(uint32_t accessor, volatile uint32_t *movers_left, struct
   uint32_t random = 0x9876543 * (accessor + 1);
   for (uint32_t number = 1; *movers_left != 0; number++) {
     struct target *t = &targets[random_below(&random, 2) ? last_moved : random_below(&random, target_count)];
-    access(t, random_below(&random, t->probes), accessor, &random, tally);
+    uint32_t q = random_below(&random, t->probes), somewhere = random_below(&random, t->places);
+    access(t, q, (enum place_kind)random_below(&random, 3), random_below(&random, 2), accessor, somewhere, tally);
+    if (t->probe[q].kind == CELL && t->probe[q].accessor == accessor) { // what did that do?
+      access(t, q, BEFORE, 1, accessor, 0, tally);
+      access(t, q, NOW, 0, accessor, 0, tally);
+    }
     if (number % 4 == 0) access_still(accessor, number, tally);
     if (number % 4 == 1 && accessor == 3 && video) draw(tally);
   }

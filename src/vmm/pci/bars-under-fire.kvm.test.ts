@@ -27,7 +27,8 @@ const painted = (offset: number): number => (Math.imul(offset >>> 2, 0x9e3779) &
 
 describe('BARs under fire', () => {
   it('loses no access, lets none reach what has gone, and leaves everything as it was', async (t) => {
-    const machine = await started(barfire, { cpus: 8, display: { kind: 'canvas' }, devices: Array(3).fill({ kind: 'pci-test', dirtyLog: false }), boot: { kernel: barfire, append: `moves=${MOVES}` } });
+    const devices = Array.from({ length: 3 }, () => ({ kind: 'pci-test' as const }));
+    const machine = await started(barfire, { cpus: 8, display: { kind: 'canvas' }, devices, boot: { kernel: barfire, append: `moves=${MOVES}` } });
     const go = (): Promise<void> => machine.serialWrite(Buffer.from('g'), new AbortController().signal);
     await until('the guest begins', () => said(machine).includes('barfire begins'));
     const before = machine.addressMap();
