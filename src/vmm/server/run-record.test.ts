@@ -30,6 +30,9 @@ test('one run at a time; an outcome is left; a run without one was killed', asyn
   (await beginRun(folder, '/run/x.sock')).release();
   assert.equal(lastOutcome(folder)?.how, 'killed');
   assert.equal(lastOutcome(folder)?.problem?.code, 'process-killed');
+  assert.equal(lastOutcome(folder)?.problem?.on, folder);
+  writeFileSync(join(folder, 'machine.json'), '{ "name": "My lab" }');
+  assert.equal(lastOutcome(folder)?.problem?.on, 'My lab');
   const info = JSON.parse(readFileSync(join(folder, LOCK_FILE), 'utf8')) as object;
   writeFileSync(join(folder, LOCK_FILE), JSON.stringify({ ...info, boot: 'another' }));
   assert.equal(lastOutcome(folder)?.problem?.code, 'computer-restarted');

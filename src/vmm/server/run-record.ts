@@ -94,8 +94,13 @@ export async function beginRun(folder: string, socket: string, options: BeginOpt
   };
 }
 
+/** What people call the machine: its file's name for it, or the folder where the file cannot be read. */
+function nameOf(folder: string): string {
+  return readJson(join(folder, CONFIG_FILE), v.object({ name: v.string() }))?.name ?? folder;
+}
+
 function alreadyRunning(folder: string): VitrineError {
-  return new VitrineError({ attempted: 'start the machine', on: folder, why: 'it runs already.', remedy: '', code: 'already-running' });
+  return new VitrineError({ attempted: 'start the machine', on: nameOf(folder), why: 'it runs already.', remedy: '', code: 'already-running' });
 }
 
 function readJson<S extends v.GenericSchema>(path: string, schema: S): v.InferOutput<S> | null {
@@ -121,7 +126,7 @@ function killedBy(folder: string, info: RunInfo): Problem {
   const restarted = info.boot !== '' && info.boot !== bootId();
   return {
     attempted: 'keep the machine running',
-    on: folder,
+    on: nameOf(folder),
     why: restarted ? 'the computer went down or was restarted while the machine ran.' : `its process (${info.pid}) ended without a word: it was killed, or it crashed.`,
     remedy: restarted ? 'Start it again.' : `The log may say more: ${join(folder, LOG_FILE)}. Start it again.`,
     code: restarted ? 'computer-restarted' : 'process-killed',
