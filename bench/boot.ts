@@ -104,8 +104,9 @@ async function here(rounds: number, kvmtoolPath: string | undefined): Promise<vo
   const times = who.map((): Times[] => []);
   for (let round = -1; round < rounds; round++) {
     // The first brings files into the caches.
-    for (const [index, [, run]] of who.entries()) {
+    for (const [index, [name, run]] of who.entries()) {
       const one = await run();
+      console.error(`· ${round < 0 ? 'warm-up' : `round ${round + 1}`}, ${name}: ${one.toEntry.toFixed(0)} + ${one.toUserland.toFixed(0)} ms`);
       if (round >= 0) times[index]!.push(one);
     }
   }

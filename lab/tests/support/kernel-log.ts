@@ -22,7 +22,11 @@ const EXPLAINED: readonly RegExp[] = [
   /^Speculative Return Stack Overflow: /,
   /IOMMUv2 functionality not available on this system - This is not a bug\.$/,
   // The modules of the test are not those that the kernel's build signed, or for another kernel.
-  /loading out-of-tree module|module verification failed/,
+  /loading out-of-tree module|module verification failed|section size must match the kernel's built struct module size/,
+  // Said by 6.12 on every AMD processor whose firmware does not hand frequency over to the guest.
+  /^amd_pstate: the _CPC object is not present/,
+  // As for hrtimer above.
+  /^clocksource: Long readout interval, skipping watchdog check/,
 ];
 
 /** @param log what `dmesg -r` says: lines with priority and time. */

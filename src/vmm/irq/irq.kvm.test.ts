@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KVM_IRQCHIP_IOAPIC } from '../kvm/ioctls.ts';
 import { close, eventfd, signalEventfd, takeEventfd } from '../kvm/libc.ts';
+import { Arena } from '../sync/arena.ts';
 import { tinyMachine, type TinyMachine } from '../testing/tiny-machine.ts';
 import { IrqLines } from './irq-lines.ts';
 import { chipRoutes, GsiRouting } from './routing.ts';
@@ -95,7 +96,7 @@ test('a message reaches the processor by signal, and by an eventfd through a rou
     assert.ok(machine.vm.signalMsi(MSI_ADDRESS, VECTOR));
     assert.ok(pending(machine));
 
-    const routing = new GsiRouting((routes) => machine.vm.setRouting(routes));
+    const routing = new GsiRouting(new Arena(), (routes) => machine.vm.setRouting(routes));
     const gsi = routing.allocate(MSI_ADDRESS, VECTOR - 1);
     assert.ok(gsi >= 24);
     const fd = eventfd();

@@ -18,6 +18,9 @@ const cClose = libc.func('close', 'int', ['int']) as (fd: number) => number;
 const cEventfd = libc.func('eventfd', 'int', ['uint32_t', 'int']) as (initial: number, flags: number) => number;
 const cRead = libc.func('read', 'int64_t', ['int', 'void *', 'uint64_t']) as (fd: number, buffer: Uint8Array, length: number) => number;
 const cWrite = libc.func('write', 'int64_t', ['int', 'void *', 'uint64_t']) as (fd: number, buffer: Uint8Array, length: number) => number;
+const cPread = libc.func('pread', 'int64_t', ['int', 'void *', 'uint64_t', 'int64_t']) as (fd: number, buffer: Uint8Array, length: number, offset: number) => number;
+const cPwrite = libc.func('pwrite', 'int64_t', ['int', 'void *', 'uint64_t', 'int64_t']) as (fd: number, buffer: Uint8Array, length: number, offset: number) => number;
+const cPoll = libc.func('poll', 'int', ['void *', 'uint64_t', 'int']) as (fds: Uint8Array, count: number, timeout: number) => number;
 const cFlock = libc.func('flock', 'int', ['int', 'int']) as (fd: number, operation: number) => number;
 
 export const errno = (): number => koffi.errno();
@@ -74,6 +77,31 @@ export function mapFixed(address: number, length: number, fd: number, offset = 0
   if (got !== address) throw new SystemError(`mmap ${length} bytes over a window`, errno());
 }
 
+const PROT_NONE = 0;
+const MAP_PRIVATE = 2;
+const MAP_ANONYMOUS = 0x20;
+const MAP_NORESERVE = 0x4000;
+
+/**
+ * Maps `length` bytes of `fd` somewhere in the process, for KVM alone: no JavaScript object has it. `unmap` takes it away.
+ * @param align a power of two of whole pages @returns its address. Throws SystemError.
+ */
+export function mapShared(length: number, fd: number, offset: number, align: number): number {
+  const reserved = Number(cMmap(0, length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  if (reserved === -1 || reserved >= 2 ** 63) throw new SystemError(`mmap ${length} bytes`, errno());
+  const address = Math.ceil(reserved / align) * align;
+  try {
+    mapFixed(address, length, fd, offset);
+  } catch (thrown) {
+    unmap(reserved, length + align);
+    throw thrown;
+  }
+  if (address > reserved) unmap(reserved, address - reserved);
+  const end = reserved + length + align;
+  if (end > address + length) unmap(address + length, end - address - length);
+  return address;
+}
+
 export function unmap(address: number, length: number): void {
   check(cMunmap(address, length), 'munmap');
 }
@@ -107,6 +135,27 @@ export function takeEventfd(fd: number): number {
   const value = new Uint8Array(8);
   if (Number(cRead(fd, value, 8)) !== 8) return 0;
   return Number(new DataView(value.buffer).getBigUint64(0, true));
+}
+
+const POLLIN = 1;
+
+/** Whether reading `fd` would give something at once; for an eventfd: whether it was signalled, which this does not take. */
+export function readable(fd: number): boolean {
+  const entry = new Uint8Array(8);
+  const view = new DataView(entry.buffer);
+  view.setInt32(0, fd, true);
+  view.setInt16(4, POLLIN, true);
+  return cPoll(entry, 1, 0) > 0 && (view.getInt16(6, true) & POLLIN) !== 0;
+}
+
+/** Reads at an offset of a file; exactly one system call. @returns bytes read, or -1 with `errno()`. */
+export function readAt(fd: number, buffer: Uint8Array, length: number, offset: number): number {
+  return Number(cPread(fd, buffer, length, offset));
+}
+
+/** Writes at an offset of a file; exactly one system call. @returns bytes written, or -1 with `errno()`. */
+export function writeAt(fd: number, buffer: Uint8Array, length: number, offset: number): number {
+  return Number(cPwrite(fd, buffer, length, offset));
 }
 
 export const LOCK_EX = 2;

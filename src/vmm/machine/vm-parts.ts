@@ -1,7 +1,7 @@
 // What KVM has of a machine: the VM with its interrupt controllers, RAM and vCPUs, before any thread. All of it or nothing.
 import { CpuSetup } from '../arch/x86/cpu/cpu-setup.ts';
 import { KVM_IDENTITY_MAP, KVM_TSS } from '../arch/x86/layout.ts';
-import { GsiRouting } from '../irq/routing.ts';
+import { chipRoutes } from '../irq/routing.ts';
 import { Kvm } from '../kvm/kvm.ts';
 import { advise, close, MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE } from '../kvm/libc.ts';
 import { Vcpu } from '../kvm/vcpu.ts';
@@ -32,7 +32,7 @@ export class VmParts {
       this.#descriptors.push(vm.fd);
       vm.placeSystemPages(KVM_TSS, KVM_IDENTITY_MAP);
       vm.createInterruptControllers();
-      new GsiRouting((routes) => vm.setRouting(routes)).commit(); // KVM's own table takes the timer to IOAPIC pin 0; ACPI says pin 2, as on every PC
+      vm.setRouting(chipRoutes()); // KVM's own table takes the timer to IOAPIC pin 0; ACPI says pin 2, as on every PC
       this.vm = vm;
       this.ram = GuestMemory.allocate(config.memory);
       this.#mapRam();

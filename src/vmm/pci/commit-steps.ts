@@ -7,7 +7,7 @@ import type { Claim, Segment } from './resolver.ts';
 
 const PAGE = 4096;
 /** Pieces of one BAR beyond this many are trapped. */
-const MAX_SLOTS_PER_BAR = 8;
+export const MAX_SLOTS_PER_BAR = 8;
 
 /** One BAR on this machine, as this thread knows it. */
 export interface Bar {
@@ -75,14 +75,16 @@ function intersect(a: MemorySlot, b: MemorySlot): boolean {
   return a.gpa < b.gpa + b.size && b.gpa < a.gpa + a.size;
 }
 
-/** What KVM is given for a BAR's winning segments: slots for whole pages of its backing, events that lie wholly in one segment. */
+/** What KVM is given for a BAR's winning segments: slots for whole pages of its backing's pieces, events that lie wholly in one segment. */
 export function attachments(bar: Bar, segments: readonly Segment<BusClaim>[]): Attachment[] {
   const { backing, ioeventfds, kind } = bar.description;
   const list: Attachment[] = [];
   for (const { start, end, claim } of segments) {
-    if (backing !== undefined) {
-      const gpa = Math.ceil(start / PAGE) * PAGE;
-      const limit = Math.floor(Math.min(end, claim.address + backing.bytes) / PAGE) * PAGE;
+    if (backing === undefined) continue;
+    for (const piece of backing.pieces ?? [{ offset: 0, bytes: backing.bytes }]) {
+      const first = claim.address + piece.offset;
+      const gpa = Math.ceil(Math.max(start, first) / PAGE) * PAGE;
+      const limit = Math.floor(Math.min(end, first + piece.bytes) / PAGE) * PAGE;
       // A BAR smaller than a page may begin within one, and memory too: never mapped.
       if (limit > gpa && claim.address % PAGE === 0 && backing.hva % PAGE === 0 && list.length < MAX_SLOTS_PER_BAR) {
         const slot = { gpa, size: limit - gpa, hva: backing.hva + (gpa - claim.address), dirtyLog: backing.dirtyLog, readonly: kind === 'rom' };

@@ -19,6 +19,14 @@ export interface Backing {
   /** May be less than the BAR's size; what is beyond is trapped. */
   readonly bytes: number;
   readonly dirtyLog: boolean;
+  /** The parts of these bytes that are mapped, ascending, in whole pages; all of them unless told. What lies between is trapped. */
+  readonly pieces?: readonly BackingPiece[];
+}
+
+export interface BackingPiece {
+  /** From the BAR's first byte. */
+  readonly offset: number;
+  readonly bytes: number;
 }
 
 /** A write that KVM turns into an eventfd's signal while its place in the BAR answers. The BAR's handler must do the same. */
@@ -51,6 +59,8 @@ export interface BarDescription {
  */
 export interface PciDevice extends Device {
   readonly config: PciFunction;
+  /** Answers the guest's read of `width` bytes at `offset`, within one dword, for a device whose registers are not all in `config`. Topology lock held. */
+  configRead?(offset: number, width: Width): number;
   /** BAR `bar` begins to answer at `address`, wholly or in part. Throwing refuses: the guest's write is undone as if it had not been. */
   activate?(bar: number, address: number): void;
   /** BAR `bar` no longer answers at `address`: decode went off, it moved, or others cover it wholly. */

@@ -1,7 +1,7 @@
 // One PCI function's configuration space: the type 0 header (PCI 3.0 §6.1), its BARs and its capabilities, 4096 bytes in the arena (PCIe 3.0 §7.2).
 // The bytes are read under the topology lock or the device's mutex and changed under both, so either is enough to see them whole.
 // What a write means for the machine (BARs, decode) is host.ts's and topology.ts's business.
-import { barAddress, barRegister, barTypeBits, barWriteMasks, checkBars, COMMAND_IO, COMMAND_MEMORY } from './bar.ts';
+import { BAR_REGISTER_FIRST, barAddress, barDecodes, barRegister, barTypeBits, barWriteMasks, checkBars, COMMAND_IO, COMMAND_MEMORY, ROM_REGISTER } from './bar.ts';
 import { CONFIG_BYTES, ConfigImage } from './config-image.ts';
 import type { Arena } from '../sync/arena.ts';
 import type { Width } from '../bus/handler.ts';
@@ -29,6 +29,9 @@ export const STATUS_INTERRUPT = 0x8;
 const STATUS_CAPABILITIES = 0x10;
 const STATUS_ERRORS = 0xf900;
 const MULTI_FUNCTION = 0x80;
+/** State of the function in PMCSR. */
+const POWER_STATE = 0x3;
+const POWER_D3 = 0x3;
 const FIRST_CAPABILITY = 0x40;
 
 /** A capability as a building block: it lays itself out and hears of writes to its own registers. */
@@ -61,12 +64,15 @@ export interface FunctionDescription {
   readonly capabilities?: readonly Capability[];
   /** Device-specific registers: runs after all else is laid out. */
   readonly extra?: (image: ConfigImage) => void;
+  /** The dword of PMCSR (PCI Power Management 1.2 §3.2.4): in D3 no BAR answers. None unless told. */
+  readonly powerRegister?: number;
 }
 
 export class PciFunction {
   readonly label: string;
   readonly bars: readonly BarDescription[];
   readonly interruptPin: number;
+  readonly powerRegister: number | undefined;
   #image = new ConfigImage();
   #dwords: Uint32Array;
   #initial: Uint32Array;
@@ -80,6 +86,7 @@ export class PciFunction {
     this.label = description.label;
     this.bars = description.bars ?? [];
     this.interruptPin = description.interruptPin ?? 0;
+    this.powerRegister = description.powerRegister;
     checkBars(this.label, this.bars);
     this.#dwords = arena.uint32(`pci.config.${this.label}`, CONFIG_BYTES / 4);
     this.#layHeader(description);
@@ -144,6 +151,17 @@ export class PciFunction {
     const bar = this.bars.find((each) => each.index === index);
     if (bar === undefined) throw new RangeError(`${this.label} has no BAR ${index}`);
     return barAddress(bar, (register) => this.dword(register));
+  }
+
+  /** Whether a BAR decodes if the dwords are these: command, ROM enable, power state. */
+  decodes(bar: BarDescription, dword: (register: number) => number): boolean {
+    const inD3 = this.powerRegister !== undefined && (dword(this.powerRegister) & POWER_STATE) === POWER_D3;
+    return !inD3 && barDecodes(bar, dword);
+  }
+
+  /** Whether a write to this register can change where BARs answer: command, BARs, ROM, power state. */
+  movesBars(register: number): boolean {
+    return register === PCI_COMMAND || (register >= BAR_REGISTER_FIRST && register < BAR_REGISTER_FIRST + 24) || register === ROM_REGISTER || register === this.powerRegister;
   }
 
   /** Its value after power-on. */

@@ -91,7 +91,8 @@ export class PciHost {
   /** @param place bus * 256 + slot * 8 + function. @returns all ones where no function is. */
   read(place: number, register: number, width: Width): number {
     const device = place < SLOTS * FUNCTIONS ? this.#devices[place] : undefined;
-    return device === undefined ? allOnes(width) : device.config.read(register, width);
+    if (device === undefined) return allOnes(width);
+    return device.configRead === undefined ? device.config.read(register, width) : device.configRead(register, width);
   }
 
   write(place: number, register: number, width: Width, value: number): void {

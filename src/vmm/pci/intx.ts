@@ -55,6 +55,8 @@ export class IntxRouter {
   #asserted: Uint8Array;
   #lines: IrqLine[] = [];
   #isa: Map<number, IrqLine>[] = [];
+  /** Hears of every route: for pins that do not come through here. Called with this router's mutex held, on whichever thread; 0 for none. */
+  onRoute: ((pirq: number, irq: number) => void) | undefined;
 
   constructor(platform: Platform) {
     this.#mutex = platform.arena.mutex('pci.intx.lock');
@@ -106,6 +108,7 @@ export class IntxRouter {
         this.#isa[pirq]!.get(irq)?.set(true);
       }
       this.#state[PIRQS + pirq] = irq;
+      this.onRoute?.(pirq, irq);
     }
     this.#mutex.unlock();
   }

@@ -291,8 +291,10 @@ export class PciModel {
     const index = list.findIndex((each) => each.what.kind === 'bar' && each.what.claim === claim);
     const newer = list.slice(index + 1).filter((each) => each.space === 'memory' && each.start < claim.address + claim.bar.size && each.end > claim.address);
     const slots: ModelSlot[] = [];
+    const pieces = backing.pieces ?? [{ offset: 0, bytes: backing.bytes }];
     for (let offset = 0; offset + PAGE <= backing.bytes; offset += PAGE) {
       const gpa = claim.address + offset;
+      if (!pieces.some((piece) => offset >= piece.offset && offset + PAGE <= piece.offset + piece.bytes)) continue;
       if (newer.some((each) => each.start < gpa + PAGE && each.end > gpa)) continue;
       const last = slots.at(-1);
       if (last !== undefined && last.gpa + last.size === gpa) slots[slots.length - 1] = { ...last, size: last.size + PAGE };

@@ -2,6 +2,7 @@
 import { FakePlatform } from '../testing/fake-platform.ts';
 import { FakeEvents, FakeParking, FakeSlots, ProbeDevice, TEST_WINDOWS, configWrite, probeRecord, testMachine } from './testing.ts';
 import type { BarDescription } from './device.ts';
+import type { FunctionDescription } from './function.ts';
 import type { ProbeRecord, TestMachine } from './testing.ts';
 
 export type TestBar = Omit<BarDescription, 'handler'>;
@@ -21,7 +22,7 @@ export interface Rig {
 }
 
 /** The same machine three times over one arena; `next()` gives them in turn, so that state outside the arena shows. */
-export function rig(devices: TestBar[][], threads = 3): Rig {
+export function rig(devices: TestBar[][], threads = 3, more: Partial<FunctionDescription>[] = []): Rig {
   const platform = new FakePlatform();
   const shared = { slots: new FakeSlots(), parking: new FakeParking(), events: new FakeEvents() };
   const records = devices.map(() => probeRecord());
@@ -30,7 +31,7 @@ export function rig(devices: TestBar[][], threads = 3): Rig {
   for (let thread = 0; thread < threads; thread++) {
     const own = thread === 0 ? platform : platform.peer();
     const machine = testMachine(own, shared);
-    probes.push(devices.map((bars, index) => new ProbeDevice(own, `00:0${index + 1}.0 probe`, index + 1, bars, {}, records[index])));
+    probes.push(devices.map((bars, index) => new ProbeDevice(own, `00:0${index + 1}.0 probe`, index + 1, bars, more[index] ?? {}, records[index])));
     probes[thread]!.forEach((probe, index) => machine.host.add(probe, index + 1));
     machines.push(machine);
   }

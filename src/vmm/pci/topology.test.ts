@@ -170,3 +170,24 @@ test('reset: nothing answers, configuration as after power-on, slots gone', () =
   assert.equal(configRead(rg.next().io, place(0), 0x10, 4), 0);
   assert.deepEqual(rg.records[0]!.calls.at(-1), 'deactivate 0 c0000000');
 });
+
+test('in D3 no BAR answers and none is mapped, whatever the command register says; the write itself is told after that', () => {
+  const rg = rig([[{ index: 0, kind: 'memory32', size: 0x2000, backing: { hva: HVA, bytes: 0x2000, dirtyLog: false } }]], 3, [{ powerRegister: 0x44, extra: (image) => image.allow(0x44, 1, 3) }]);
+  set(rg, 0, 0x10, LOW);
+  command(rg, 0, 2);
+  assert.equal(rg.slots.slots.size, 1);
+  set(rg, 0, 0x44, 3);
+  assert.equal(answer(rg, LOW), 0xffff_ffff);
+  assert.equal(rg.slots.slots.size, 0);
+  command(rg, 0, 0);
+  command(rg, 0, 2);
+  assert.equal(answer(rg, LOW), 0xffff_ffff);
+  set(rg, 0, 0x44, 2);
+  assert.equal(answer(rg, LOW), 0x0100_0000);
+  assert.equal(rg.slots.slots.size, 1);
+  set(rg, 0, 0x44, 3);
+  rg.machines[0]!.host.reset();
+  command(rg, 0, 2);
+  set(rg, 0, 0x10, LOW);
+  assert.equal(answer(rg, LOW), 0x0100_0000);
+});

@@ -9,8 +9,7 @@
 // smaller part, another's at the same place) the vCPUs stand still meanwhile. Each step pushes its inverse on a list; if one fails, the list
 // runs backwards and the write has not been: the register keeps its old value. A BAR that cannot be activated again on the way back
 // stops to claim (void) until its next write or decode, and the rest is resolved without it.
-import { BAR_REGISTER_FIRST, ROM_REGISTER, barAddress, barDecodes, barSpace } from './bar.ts';
-import { PCI_COMMAND } from './function.ts';
+import { barAddress, barSpace } from './bar.ts';
 import { MAX_RANGES } from '../bus/bus.ts';
 import { attachments, difference, ranges, same } from './commit-steps.ts';
 import { resolve } from './resolver.ts';
@@ -189,7 +188,7 @@ export class Topology {
     const dword = (at: number): number => (at === register ? after : config.dword(at));
     const change: Change = {
       devices: [device],
-      rows: movesBars(register) ? this.#changedRows(device, dword) : new Map<Bar, Row>(),
+      rows: config.movesBars(register) ? this.#changedRows(device, dword) : new Map<Bar, Row>(),
       places: this.#changedPlaces(device, dword),
       store: () => config.store(register, after),
       unstore: () => config.store(register, before),
@@ -237,7 +236,7 @@ export class Topology {
       if (bar.device !== device) continue;
       const lastAddress = this.#rows[2 * bar.row]!;
       const last = this.#rows[2 * bar.row + 1]!;
-      if (!barDecodes(bar.description, dword)) {
+      if (!device.config.decodes(bar.description, dword)) {
         if (last !== OFF) changed.set(bar, { address: lastAddress, sequence: OFF });
         continue;
       }
@@ -411,8 +410,3 @@ export class Topology {
 }
 
 function nothing(): void {}
-
-/** Whether a write to this register can change where BARs answer: command, BARs, ROM. */
-function movesBars(register: number): boolean {
-  return register === PCI_COMMAND || (register >= BAR_REGISTER_FIRST && register < BAR_REGISTER_FIRST + 24) || register === ROM_REGISTER;
-}
