@@ -11,6 +11,11 @@ void find_ecam(void) {
   map_physical(ecam, 0x100000);
 }
 
+/** A test device counts the writes that it sees, and so do we those that are made. */
+static void count(unsigned slot) {
+  for (uint32_t i = 0; i < function_count; i++) if (functions[i].slot == slot) add(&functions[i].config_writes, 1);
+}
+
 static uint64_t at(unsigned slot, unsigned reg) { return ecam + (slot << 15) + reg; }
 
 uint32_t config_read(unsigned slot, unsigned reg, int by_ports) {
@@ -22,6 +27,7 @@ uint32_t config_read(unsigned slot, unsigned reg, int by_ports) {
 }
 
 void config_write(unsigned slot, unsigned reg, uint32_t value, int by_ports) {
+  count(slot);
   if (!by_ports) {
     AT(uint32_t, at(slot, reg)) = value;
     return;
@@ -32,6 +38,7 @@ void config_write(unsigned slot, unsigned reg, uint32_t value, int by_ports) {
 }
 
 void config_write16(unsigned slot, unsigned reg, uint16_t value, int by_ports) {
+  count(slot);
   if (!by_ports) {
     AT(uint16_t, at(slot, reg)) = value;
     return;
