@@ -108,6 +108,13 @@ test('any words are understood or refused, never anything else', () => {
   }), { numRuns: 2000 });
 });
 
+test('devices: all, one, for a machine', () => {
+  assert.deepEqual(parse('devices'), { command: 'devices', address: undefined, machine: undefined, json: false, all: false });
+  assert.deepEqual(parse('devices 03:00.0 --json --machine x --all'), { command: 'devices', address: '03:00.0', machine: 'x', json: true, all: true });
+  refused('devices a b', /one word too many/);
+  assert.throws(() => parseCommandLine(['devices', ''], '/'), /empty/);
+});
+
 test('help is found wherever it is asked for', () => {
   assert.deepEqual(parse(''), { command: 'help', topic: '' });
   assert.deepEqual(parse('--help'), { command: 'help', topic: '' });

@@ -23,6 +23,7 @@ export type Request =
   | { command: 'list'; json: boolean }
   | { command: 'screenshot'; name: string; file: string }
   | { command: 'serve'; port: number; backend?: Backend }
+  | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean }
   | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
 
 type Options = Record<string, { type: 'string' | 'boolean'; multiple?: boolean }>;
@@ -161,6 +162,11 @@ export function parseCommandLine(args: string[], cwd: string): Request {
     case 'serve': {
       const { values } = words(command, rest, { port: { type: 'string' }, ...BACKEND_OPTIONS }, none);
       return { command, port: values.port === undefined ? 0 : wholeNumber(values.port as string, '--port', 0, 65535, 'a port'), backend: backend(values) };
+    }
+    case 'devices': {
+      const { values, positionals } = words(command, rest, { json: { type: 'boolean' }, all: { type: 'boolean' }, machine: { type: 'string' } }, { least: 0, most: 1, what: '' });
+      if (positionals[0] === '' || values.machine === '') throw usage(command, 'a name is empty.');
+      return { command, address: positionals[0], machine: values.machine as string | undefined, json: values.json === true, all: values.all === true };
     }
     default: {
       const { values } = words('doctor', rest, { json: { type: 'boolean' }, selftest: { type: 'boolean' }, report: { type: 'string' } }, none);

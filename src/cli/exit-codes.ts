@@ -9,12 +9,14 @@ export const EXIT_NO_MACHINE = 3;
 export const EXIT_WRONG_STATE = 4;
 export const EXIT_RESET = 5;
 export const EXIT_CUT = 6;
+export const EXIT_NOT_POSSIBLE = 7;
 /** Added to the signal's number when a signal ended the command. */
 export const EXIT_SIGNAL = 128;
 
 const BY_CODE: Record<string, number> = {
   'no-such-machine': EXIT_NO_MACHINE,
   'several-machines': EXIT_NO_MACHINE,
+  'no-such-device': EXIT_NO_MACHINE,
   'not-running': EXIT_WRONG_STATE,
   'machine-running': EXIT_WRONG_STATE,
   usage: EXIT_USAGE,

@@ -4,10 +4,11 @@ const EXITS = `Exit codes
   0      done; with "run": the guest powered off, or halted for good with --exit-on-halt
   1      it failed: the reason is on standard error
   2      the command line cannot be understood
-  3      no such machine, or several of that name
+  3      no such machine, or several of that name; no such device
   4      the machine is not in a state for this: it does not run, or it runs
   5      with "run": the guest reset itself, or hit a triple fault
   6      with "run": the machine was cut off (Ctrl+A X)
+  7      with "devices ADDRESS": it cannot be given to a machine as things are
   128+n  a signal ended the command
   With "run", a guest that writes V to isa-debug-exit (port 0xf4) ends it with (V * 2) + 1, whatever that means above.`;
 
@@ -27,6 +28,7 @@ export const HELP: Record<string, string> = {
   list        list the machines
   screenshot  save a machine's screen as a PNG
   serve       open the window's pages to a browser on this computer
+  devices     which devices of this computer can be given to machines, and why not
   doctor      what this computer can do; --selftest tries it
   help        help on a command
 
@@ -68,6 +70,14 @@ Saves the machine's screen as it stands. "-" writes to standard output.`,
 
 Prints an address that opens Vitrine in a browser on this computer, and serves it until Ctrl+C. Machines run on.
 From another computer: ssh -L 8080:127.0.0.1:PORT, then the same address with port 8080.`,
+  devices: `Usage: vitrine devices [ADDRESS] [--machine NAME] [--all] [--json]
+
+Shows the PCI devices of this computer in their IOMMU groups: a group goes to a machine as a whole. Each has a verdict (ready, with care, not
+possible) and its reason. With ADDRESS, such as 03:00.0: all about this device, what it is used for, and what to do.
+
+  --machine NAME      judge for this machine: its memory, and the devices that it has already
+  --all               also groups of bridges and parts of the board alone
+  --json              everything, for programs`,
   doctor: `Usage: vitrine doctor [--json] [--selftest [--report FILE]]
 
 Says what this computer can do: KVM, permissions, IOMMU, firmware, networks, sandboxes. Exits with 1 when machines can run nowhere.

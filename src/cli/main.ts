@@ -6,6 +6,7 @@ import { vitrineVersion } from '../main/install.ts';
 import { serve } from '../main/serve/serve.ts';
 import type { Request } from './arguments.ts';
 import { parseCommandLine } from './arguments.ts';
+import { devices } from './devices.ts';
 import { examine, inWords } from './doctor.ts';
 import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
@@ -62,6 +63,8 @@ async function perform(request: Request): Promise<number> {
       wish(request.backend);
       await serve(request.port, (line) => output.out(`${line}\n`));
       return EXIT_OK;
+    case 'devices':
+      return devices(request, output);
     case 'doctor':
       return doctor(request.json, request.selftest, request.report === undefined ? defaultReportPath() : resolve(request.report));
   }
