@@ -77,6 +77,18 @@ test('devices: kinds, options, and what they cannot be', () => {
   for (const [words, why] of refused) assert.throws(() => parseCommandLine(['run', '--kernel', 'k', '--device', words], '/here'), (e) => e instanceof VitrineError && e.problem.code === 'usage' && why.test(e.message), words);
 });
 
+test('devices of a running machine', () => {
+  assert.deepEqual(parse('device list m --json'), { command: 'device', action: 'list', name: 'm', json: true });
+  assert.deepEqual(parse('device add m pci-test,functions=2'), { command: 'device', action: 'add', name: 'm', device: { kind: 'pci-test', functions: 2 } });
+  assert.deepEqual(parse('device remove m 5'), { command: 'device', action: 'remove', name: 'm', slot: 5, force: false, seconds: 30 });
+  assert.deepEqual(parse('device remove m 5 --force --timeout 2'), { command: 'device', action: 'remove', name: 'm', slot: 5, force: true, seconds: 2 });
+  refused('device', /list, add or remove is missing/);
+  refused('device swap m', /"swap" is not/);
+  refused('device add m', /the machine's name or the device is missing/);
+  refused('device remove m 32', /from 0 to 31/);
+  refused('device remove m', /or the slot is missing/);
+});
+
 test('memory: sizes as people write them, and silly ones', () => {
   assert.equal(memorySize('512M'), 512 * MiB);
   assert.equal(memorySize('512'), 512 * MiB);

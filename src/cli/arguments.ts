@@ -3,8 +3,8 @@ import { isAbsolute, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { NewMachine } from '../shared/protocol/front.ts';
 import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
-import type { Backend } from '../shared/protocol/machine.ts';
-import { parseDevice } from './device-words.ts';
+import { REMOVE_SECONDS, type Backend } from '../shared/protocol/machine.ts';
+import { parseDevice, type DeviceWish } from './device-words.ts';
 import { HELP } from './help.ts';
 import { usage } from './usage.ts';
 
@@ -12,6 +12,7 @@ const MiB = 2 ** 20;
 const DEFAULT_MEMORY = 512 * MiB;
 const DEFAULT_STOP_SECONDS = 60;
 const MAX_SECONDS = 7 * 24 * 3600;
+const MAX_REMOVE_SECONDS = 3600;
 
 export type Request =
   | { command: 'help'; topic: string }
@@ -22,6 +23,9 @@ export type Request =
   | { command: 'pause' | 'resume'; names: string[] }
   | { command: 'list'; json: boolean }
   | { command: 'screenshot'; name: string; file: string }
+  | { command: 'device'; action: 'list'; name: string; json: boolean }
+  | { command: 'device'; action: 'add'; name: string; device: DeviceWish }
+  | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
   | { command: 'serve'; port: number; backend?: Backend }
   | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean }
   | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
@@ -123,6 +127,28 @@ function parseRun(args: string[], cwd: string): Request {
   };
 }
 
+function parseDeviceCommand(args: string[]): Request {
+  const [action = '', ...rest] = args;
+  const name = "the machine's name";
+  switch (action) {
+    case 'list': {
+      const { values, positionals } = words('device', rest, { json: { type: 'boolean' } }, { least: 1, most: 1, what: name });
+      return { command: 'device', action, name: positionals[0]!, json: values.json === true };
+    }
+    case 'add': {
+      const { positionals } = words('device', rest, {}, { least: 2, most: 2, what: `${name} or the device` });
+      return { command: 'device', action, name: positionals[0]!, device: parseDevice(positionals[1]!) };
+    }
+    case 'remove': {
+      const { values, positionals } = words('device', rest, { force: { type: 'boolean' }, timeout: { type: 'string' } }, { least: 2, most: 2, what: `${name} or the slot` });
+      const seconds = values.timeout === undefined ? REMOVE_SECONDS : wholeNumber(values.timeout as string, '--timeout', 0, MAX_REMOVE_SECONDS, 'the time in seconds');
+      return { command: 'device', action, name: positionals[0]!, slot: wholeNumber(positionals[1]!, 'slot', 0, 31, 'a slot'), force: values.force === true, seconds };
+    }
+    default:
+      throw usage('device', action === '' ? 'list, add or remove is missing.' : `"${action}" is not list, add or remove.`, '"vitrine help device" shows what there is.');
+  }
+}
+
 /** @param cwd what relative paths are relative to */
 export function parseCommandLine(args: string[], cwd: string): Request {
   const [command = 'help', ...rest] = args;
@@ -159,6 +185,8 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       if (positionals[1] === '') throw usage(command, 'the file\'s name is empty.');
       return { command, name: positionals[0], file: positionals[1] };
     }
+    case 'device':
+      return parseDeviceCommand(rest);
     case 'serve': {
       const { values } = words(command, rest, { port: { type: 'string' }, ...BACKEND_OPTIONS }, none);
       return { command, port: values.port === undefined ? 0 : wholeNumber(values.port as string, '--port', 0, 65535, 'a port'), backend: backend(values) };

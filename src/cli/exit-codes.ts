@@ -18,6 +18,7 @@ const BY_CODE: Record<string, number> = {
   'several-machines': EXIT_NO_MACHINE,
   'no-such-device': EXIT_NO_MACHINE,
   'not-running': EXIT_WRONG_STATE,
+  paused: EXIT_WRONG_STATE,
   'machine-running': EXIT_WRONG_STATE,
   usage: EXIT_USAGE,
 };

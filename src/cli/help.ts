@@ -27,6 +27,7 @@ export const HELP: Record<string, string> = {
   resume      let them go on
   list        list the machines
   screenshot  save a machine's screen as a PNG
+  device      list, add and remove PCI devices of a running machine
   serve       open the window's pages to a browser on this computer
   devices     which devices of this computer can be given to machines, and why not
   doctor      what this computer can do; --selftest tries it
@@ -66,6 +67,13 @@ Presses the power button and waits until the machine is off, at most 60 seconds 
   screenshot: `Usage: vitrine screenshot NAME FILE.png
 
 Saves the machine's screen as it stands. "-" writes to standard output.`,
+  device: `Usage: vitrine device list NAME [--json]
+       vitrine device add NAME KIND[,OPTION…]
+       vitrine device remove NAME SLOT [--force] [--timeout SECONDS]
+
+Lists the PCI devices of a running machine; adds one, and prints its slot; asks the guest to give one back, and waits until it is gone, at most 30
+seconds or what --timeout says. --force takes it out without asking: a guest that uses it may not bear that.
+${DEVICES}`,
   serve: `Usage: vitrine serve [--port N] [--kvm | --lab]
 
 Prints an address that opens Vitrine in a browser on this computer, and serves it until Ctrl+C. Machines run on.

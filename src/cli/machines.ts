@@ -12,6 +12,7 @@ import { connectRunning, firstState, startMachine, whyThere } from '../main/laun
 import { ensureBuiltins } from '../main/library/builtin.ts';
 import { Library } from '../main/library/library.ts';
 import type { MachineConnection } from '../main/machine-connection.ts';
+import type { DeviceWish } from './device-words.ts';
 import { EXIT_OK, exitCodeOf } from './exit-codes.ts';
 
 const LOOK = 20;
@@ -136,6 +137,46 @@ export function pauseOrResume(which: 'pause' | 'resume', names: string[], output
     const connection = await connected(library, id, attempted);
     try {
       await connection.client.call(which, {});
+    } finally {
+      connection.close();
+    }
+  });
+}
+
+export function listDevices(name: string, json: boolean, output: Output): Promise<number> {
+  const attempted = 'list the devices';
+  return forEach([name], output, attempted, async (id, library) => {
+    const connection = await connected(library, id, attempted);
+    try {
+      const { devices } = await connection.client.call('listDevices', {});
+      if (json) output.out(`${JSON.stringify(devices, null, 2)}\n`);
+      else output.out(table([['SLOT', 'REMOVABLE', 'DEVICE'], ...devices.map((each) => [`${each.slot}.${each.function}`, each.removable ? 'yes' : 'no', each.label])]));
+    } finally {
+      connection.close();
+    }
+  });
+}
+
+export function addDevice(name: string, device: DeviceWish, output: Output): Promise<number> {
+  const attempted = 'add the device';
+  return forEach([name], output, attempted, async (id, library) => {
+    const connection = await connected(library, id, attempted);
+    try {
+      const { slot, told } = await connection.client.call('addDevice', { device });
+      output.out(`${slot}\n`);
+      if (!told) output.err('The guest does not listen for new devices: it finds this one when it looks for PCI devices again.\n');
+    } finally {
+      connection.close();
+    }
+  });
+}
+
+export function removeDevice(name: string, slot: number, options: { force: boolean; seconds: number }, output: Output): Promise<number> {
+  const attempted = 'remove the device';
+  return forEach([name], output, attempted, async (id, library) => {
+    const connection = await connected(library, id, attempted);
+    try {
+      await connection.client.call('removeDevice', { slot, ...options });
     } finally {
       connection.close();
     }

@@ -11,7 +11,7 @@ import { examine, inWords } from './doctor.ts';
 import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
 import type { Output } from './machines.ts';
-import { list, pauseOrResume, screenshot, start, stop } from './machines.ts';
+import { addDevice, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
 import { run } from './run.ts';
 import { defaultReportPath, tryAll, writeReport } from './selftest.ts';
 
@@ -59,6 +59,10 @@ async function perform(request: Request): Promise<number> {
       return list(request.json, output);
     case 'screenshot':
       return screenshot(request.name, request.file, output);
+    case 'device':
+      if (request.action === 'list') return listDevices(request.name, request.json, output);
+      if (request.action === 'add') return addDevice(request.name, request.device, output);
+      return removeDevice(request.name, request.slot, { force: request.force, seconds: request.seconds }, output);
     case 'serve':
       wish(request.backend);
       await serve(request.port, (line) => output.out(`${line}\n`));

@@ -3,7 +3,7 @@
 //   out: { id, result } | { id, error }, and unasked { serial: base64 }, { facts }, { log }, { stats }, { outcome }
 import { createInterface } from 'node:readline';
 import * as v from 'valibot';
-import { machineConfig } from '../../../src/shared/machine-config.ts';
+import { deviceConfig, machineConfig } from '../../../src/shared/machine-config.ts';
 import type { PointerInput } from '../../../src/shared/protocol/input.ts';
 import { Machine } from '../../../src/vmm/machine/machine.ts';
 
@@ -28,6 +28,9 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   reset: () => machine.reset(),
   powerButton: () => machine.powerButton(),
   forceOff: () => machine.forceOff(),
+  listDevices: () => machine.listDevices(),
+  addDevice: (device: object) => machine.addDevice(v.parse(deviceConfig, device)),
+  removeDevice: (slot: number, options: { force: boolean; seconds: number }) => machine.removeDevice(slot, options),
   screenshot: async () => {
     const { png, width, height } = await machine.screenshot();
     return { png: Buffer.from(png).toString('base64'), width, height };

@@ -1,5 +1,6 @@
 // The protocol that a machine process serves on its Unix socket, and that a front pipes through under /machine/ID.
 import * as v from 'valibot';
+import { deviceConfig } from '../machine-config.ts';
 import type { CheckedParams, Result, Snapshot } from './wire.ts';
 import { nothing, problemSchema } from './wire.ts';
 
@@ -89,6 +90,22 @@ export const statsSchema = v.object({
   resident: v.number(),
 });
 
+/** A function on the machine's PCI bus. */
+const pluggedDevice = v.object({
+  slot: v.number(),
+  function: v.number(),
+  /** As it appears in the log: "00:03.0 pci-test". */
+  label: v.string(),
+  /** What the machine's file or addDevice said; absent for the chipset and the display. */
+  kind: v.optional(v.string()),
+  /** removeDevice can take it out. */
+  removable: v.boolean(),
+});
+export type PluggedDevice = v.InferOutput<typeof pluggedDevice>;
+
+/** How long removeDevice waits for the guest unless told, in seconds. */
+export const REMOVE_SECONDS = 30;
+
 export const machineProtocol = {
   methods: {
     pause: { params: nothing, result: nothing },
@@ -99,6 +116,19 @@ export const machineProtocol = {
     reset: { params: nothing, result: nothing },
     /** Cuts the power: the machine ends at once, unsaved work in the guest is lost. Answered before the process goes. */
     forceOff: { params: nothing, result: nothing },
+    /** What is on the PCI bus, in slot order. */
+    listDevices: { params: nothing, result: v.object({ devices: v.array(pluggedDevice) }) },
+    /** Puts a PCI device into the running machine. `told` is false when the guest does not listen for that: it finds the device when it looks. */
+    addDevice: { params: v.object({ device: deviceConfig }), result: v.object({ slot: v.number(), told: v.boolean() }) },
+    /** Asks the guest to give a PCI device back; answered when it is gone, or has not gone within `seconds`. `force` takes it without asking. */
+    removeDevice: {
+      params: v.object({
+        slot: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(31)),
+        force: v.optional(v.boolean(), false),
+        seconds: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(3600)), REMOVE_SECONDS),
+      }),
+      result: nothing,
+    },
     /** The guest's screen as it stands, a PNG in base64. */
     screenshot: { params: nothing, result: v.object({ png: base64, width: v.number(), height: v.number() }) },
     /** Bytes for the guest's serial port; answered when the port has taken them all into its queue. */

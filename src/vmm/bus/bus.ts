@@ -98,6 +98,13 @@ export class Bus {
     return id;
   }
 
+  /** Forgets a handler in this thread: no range of it is published any more, and the number stays its name's. */
+  unregister(id: number): void {
+    this.#regions[id] = undefined;
+    this.#entries = this.#entries.map((entry) => (entry.id === id ? new Entry(entry.start, entry.end, entry.base, id, undefined) : entry));
+    this.#last = NOWHERE;
+  }
+
   #idOf(name: string): number {
     const wanted = new Uint8Array(NAME_BYTES);
     const bytes = new TextEncoder().encode(name);

@@ -114,11 +114,12 @@ export class PowerManagement implements Device {
     });
   }
 
-  /** A general purpose event, 0 to 63, happened; the SCI follows if the guest enabled it. */
-  raiseGpe(event: number): void {
-    this.mutex.run(() => {
+  /** A general purpose event, 0 to 63, happened; the SCI follows if the guest enabled it. @returns whether the guest listens for it. */
+  raiseGpe(event: number): boolean {
+    return this.mutex.run(() => {
       this.#s[S_GPE_STATUS + (event >> 5)] |= 1 << (event & 31);
       this.#updateSci();
+      return (this.#s[S_CONTROL] & CONTROL_SCI) !== 0 && (this.#s[S_GPE_ENABLE + (event >> 5)] & (1 << (event & 31))) !== 0;
     });
   }
 

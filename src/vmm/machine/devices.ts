@@ -8,6 +8,7 @@ import type { Device, Platform } from '../devices/device.ts';
 import { FwCfg } from '../devices/fw-cfg.ts';
 import { FwCfgItems, type FwCfgDescription } from '../devices/fw-cfg-items.ts';
 import { I8042 } from '../devices/i8042.ts';
+import { PciHotplug } from '../devices/pci-hotplug.ts';
 import { PowerManagement } from '../devices/pm.ts';
 import { ResetControl } from '../devices/reset.ts';
 import { Rtc } from '../devices/rtc.ts';
@@ -52,9 +53,10 @@ export interface MachineDevices {
   readonly i8042: I8042;
   readonly rtc: Rtc;
   readonly pm: PowerManagement;
+  readonly hotplug: PciHotplug;
   readonly fwCfg: FwCfg;
   readonly display: DisplayAdapter | null;
-  /** All of them, in the order in which they are reset. */
+  /** All that guests see now, in the order in which they are reset. */
   readonly all: readonly Device[];
 }
 
@@ -82,7 +84,8 @@ export function buildDevices(platform: Platform, ram: GuestMemory, options: Devi
   const i8042 = new I8042(platform);
   const debug = new DebugPorts(platform, { exit: options.testDevices, onOutput: consumers.onDebugOutput });
   const fwCfg = new FwCfg(platform, new FwCfgItems(options.fwCfg), ram);
-  const plain: Device[] = [resetControl, pm, rtc, serial, i8042, debug, fwCfg];
+  const hotplug = new PciHotplug(platform, pm);
+  const plain: Device[] = [resetControl, pm, hotplug, rtc, serial, i8042, debug, fwCfg];
   for (const device of plain) topology.addFixed(device);
 
   let display: DisplayAdapter | null = null;
@@ -91,5 +94,10 @@ export function buildDevices(platform: Platform, ram: GuestMemory, options: Devi
     host.add(display, SLOT_DISPLAY);
   }
   for (const description of options.plugged ?? []) buildPlugged(platform, kvm.msi, description).forEach((device, number) => host.add(device, description.slot, number));
-  return { io, memory, topology, host, chipset, serial, i8042, rtc, pm, fwCfg, display, all: [...plain, ...host.functions().map(({ device }) => device)] };
+  return {
+    io, memory, topology, host, chipset, serial, i8042, rtc, pm, hotplug, fwCfg, display,
+    get all() {
+      return [...plain, ...host.functions().map(({ device }) => device)];
+    },
+  };
 }

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { SELECT_CPUS, SELECT_MAX_CPUS, SELECT_RAM_SIZE, FwCfgBuilder, type FwCfgItems } from '../devices/fw-cfg-items.ts';
 import { APM_CONTROL_PORT, PM_TIMER_BITS, SLEEP_TYPE_S4, SLEEP_TYPE_S5 } from '../devices/pm.ts';
+import { HOTPLUG_GPE, HOTPLUG_PORT, HOTPLUG_PORTS } from '../devices/pci-hotplug.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { pciInterruptRouting } from '../pci/intx.ts';
 import { buildAcpi } from '../arch/x86/acpi/build.ts';
@@ -11,6 +12,7 @@ import { ACPI_NVS, ACPI_TABLES } from '../arch/x86/boot/low-memory.ts';
 import { programForDirectBoot } from '../arch/x86/chipset/chipset.ts';
 import { PM_SIZE } from '../arch/x86/layout.ts';
 import type { MachineDevices } from './devices.ts';
+import { DEVICE_SLOTS } from './plugged.ts';
 
 const RNG_SEED_BYTES = 32;
 
@@ -49,6 +51,7 @@ export function directBoot(options: DirectBootOptions): BootEntry {
     routes: pciInterruptRouting(),
     pm: { base: pm.start, size: PM_SIZE, timer32: PM_TIMER_BITS > 24 },
     sleep: { s4: SLEEP_TYPE_S4, s5: SLEEP_TYPE_S5 },
+    hotplug: { port: HOTPLUG_PORT, ports: HOTPLUG_PORTS, event: HOTPLUG_GPE, slots: DEVICE_SLOTS },
     reservedPorts: [{ start: APM_CONTROL_PORT, size: 2 }],
   });
   let framebuffer = null;

@@ -1,9 +1,9 @@
 // A machine, as its control thread has it: builds the VM, starts a Worker per vCPU, carries out what guests and people ask for (reset,
 // power, pause), and ends with an outcome. Everything here runs on the control thread; the vCPUs never wait for it.
 import { sentence, toProblem, VitrineError, type Problem } from '../../shared/errors.ts';
-import type { MachineConfig } from '../../shared/machine-config.ts';
+import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
 import type { PointerInput } from '../../shared/protocol/input.ts';
-import type { Backend, MachineStats, Outcome } from '../../shared/protocol/machine.ts';
+import type { Backend, MachineStats, Outcome, PluggedDevice } from '../../shared/protocol/machine.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { MachineRequest } from '../devices/device.ts';
 import { PciTestStore } from '../devices/pci-test/parts.ts';
@@ -19,6 +19,7 @@ import { directBoot, fwCfgItems } from './direct-boot.ts';
 import { entryFile } from './entry.ts';
 import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
+import { HotPlug } from './hot-plug.ts';
 import { writeChips } from './initial-chips.ts';
 import { installKickHandler } from './kick.ts';
 import { MachineLog } from './machine-log.ts';
@@ -41,6 +42,8 @@ const FRUITLESS_MS = 5000;
 const HALT_CHECK_MS = 500;
 const LED_CHECK_MS = 200;
 const JOIN_MS = 5000;
+/** Bytes for the registers of all devices, those that come later included; committed as they are used. */
+const ARENA_BYTES = 16 * 2 ** 20;
 /** What made another thread fail is told by that thread, at once; this long it is waited for. */
 const CAUSE_MS = 1000;
 
@@ -88,6 +91,7 @@ export class Machine implements MachineControl {
   #thread: MachineThread | null = null;
   #screen: ScreenSource | null = null;
   readonly #store = new PciTestStore();
+  #hotPlug: HotPlug | null = null;
   #services: ServiceLoop | null = null;
   #serialInput: SerialInput | null = null;
   #stats: StatsWatch | null = null;
@@ -143,7 +147,8 @@ export class Machine implements MachineControl {
     const vram = config.display.kind === 'canvas' ? allocateWindow(VRAM_BYTES) : null;
     if (vram !== null) for (const advice of [MADV_DONTFORK, MADV_DONTDUMP]) advise(vram.address, vram.size, advice);
     const slots = chooseSlots(config.devices);
-    const arena = new Arena();
+    const plugged = config.devices.map((device, index) => equip(device, slots[index]!, this.#store));
+    const arena = new Arena(ARENA_BYTES);
     const description: ThreadDescription = {
       arena: arena.describe(),
       vm: vm.fd,
@@ -154,7 +159,7 @@ export class Machine implements MachineControl {
         physicalBits: cpus.physicalBits,
         display: config.display.kind === 'canvas' ? { width: config.display.width, height: config.display.height, vram: vram!.buffer } : undefined,
         testDevices: config.testDevices,
-        plugged: config.devices.map((device, index) => equip(device, slots[index]!, this.#store)),
+        plugged,
         fwCfg: fwCfgItems(config.memory, config.cpus).describe(),
       },
     };
@@ -164,7 +169,13 @@ export class Machine implements MachineControl {
       onDebugOutput: (bytes) => this.#log.debugOutput(bytes),
     });
     this.#thread = thread;
-    this.#services = new ServiceLoop(thread.devices.all, thread.clock, thread.attention, (thrown) => this.fail(thrown));
+    this.#hotPlug = new HotPlug({
+      name: config.name, thread, store: this.#store, plugged,
+      tell: (mail) => this.#threads!.tell(mail),
+      log: (text) => this.#log.say('info', text),
+      failed: (thrown) => this.fail(thrown),
+    });
+    this.#services = new ServiceLoop(thread.devices, thread.clock, thread.attention, (thrown) => this.fail(thrown));
     this.#serialInput = new SerialInput(thread.devices.serial);
     this.#stats = new StatsWatch(thread.states, () => this.#screen?.frames ?? 0);
     if (vram !== null) this.#openScreen(thread, vram);
@@ -175,6 +186,7 @@ export class Machine implements MachineControl {
       thread: description,
       vcpus,
       heard: (message) => this.#heardVcpu(message),
+      wake: (id) => thread.states.sendMail(id),
       failed: (thrown) => {
         Atomics.store(arena.poison, 0, 1); // it may have held a lock
         if (this.facts.value.state !== 'starting') this.fail(thrown);
@@ -199,8 +211,10 @@ export class Machine implements MachineControl {
     const config = this.#config;
     writeChips(thread.vm, chips);
     thread.lines.reset();
+    this.#hotPlug!.settle();
     for (const device of thread.devices.all) device.reset();
     thread.devices.host.reset();
+    this.#hotPlug!.reset();
     const entry = directBoot({
       ram: thread.ram,
       devices: thread.devices,
@@ -235,7 +249,7 @@ export class Machine implements MachineControl {
     else this.#whenRunning(message.boot, () => this.#requested(message.request));
   }
 
-  #heardVcpu(message: Exclude<VcpuMessage, { kind: 'ready' }>): void {
+  #heardVcpu(message: Exclude<VcpuMessage, { kind: 'ready' | 'answer' }>): void {
     if (message.kind === 'failed') this.fail(new Error(message.why));
     else if (message.kind === 'stopped') this.#guard(() => this.#whenRunning(message.boot, () => this.#guestStopped(message.id, message.stop)));
     else this.#guard(() => this.#heard(message));
@@ -367,6 +381,24 @@ export class Machine implements MachineControl {
     await this.resume();
   }
 
+  listDevices(): PluggedDevice[] {
+    this.#require('list the devices');
+    return this.#hotPlug!.list();
+  }
+
+  async addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }> {
+    this.#require('add the device');
+    return this.#hotPlug!.add(device);
+  }
+
+  async removeDevice(slot: number, options: { readonly force: boolean; readonly seconds: number }): Promise<void> {
+    this.#require('remove the device');
+    if (this.#stopped !== null && !options.force) {
+      throw new VitrineError({ attempted: 'remove the device', on: this.#config.name, why: 'the guest is paused and cannot give it back.', remedy: 'Resume the machine first.', code: 'paused' });
+    }
+    await this.#hotPlug!.remove(slot, options);
+  }
+
   async reset(): Promise<void> {
     const thread = this.#require('reset the machine');
     this.#whole(() => {
@@ -469,6 +501,7 @@ export class Machine implements MachineControl {
     this.facts.update({ state: 'stopping', ...(problem === undefined ? {} : { problem }) });
     if (problem !== undefined) this.#log.say('error', sentence(problem));
     for (const timer of this.#timers) clearInterval(timer);
+    this.#hotPlug?.close();
     this.#services?.stop();
     this.#services?.drain();
     this.#log.endLine();

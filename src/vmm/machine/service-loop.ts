@@ -6,7 +6,7 @@ const NS_PER_MS = 1e6;
 const MAX_TIMEOUT = 2 ** 31 - 1;
 
 export class ServiceLoop {
-  readonly #devices: readonly Device[];
+  readonly #devices: { readonly all: readonly Device[] };
   readonly #clock: GuestClock;
   readonly #attention: Attention;
   readonly #failed: (thrown: unknown) => void;
@@ -14,17 +14,22 @@ export class ServiceLoop {
   #timer: NodeJS.Timeout | undefined;
   #running = false;
 
-  constructor(devices: readonly Device[], clock: GuestClock, attention: Attention, failed: (thrown: unknown) => void) {
-    this.#devices = devices.filter((device) => device.service !== undefined);
+  /** @param devices whose `all` are those of the moment: some come and go */
+  constructor(devices: { readonly all: readonly Device[] }, clock: GuestClock, attention: Attention, failed: (thrown: unknown) => void) {
+    this.#devices = devices;
     this.#clock = clock;
     this.#attention = attention;
     this.#failed = failed;
   }
 
+  #served(): Device[] {
+    return this.#devices.all.filter((device) => device.service !== undefined);
+  }
+
   /** Begins, or goes on after a pause: everything is looked after once. */
   start(): void {
     this.#running = true;
-    for (const device of this.#devices) this.#serve(device);
+    for (const device of this.#served()) this.#serve(device);
     this.#arm();
   }
 
@@ -37,13 +42,13 @@ export class ServiceLoop {
   /** A thread asked for attention. */
   attend(): void {
     this.#attention.begin();
-    for (const device of this.#devices) if (this.#attention.take(device.label)) this.#serve(device);
+    for (const device of this.#served()) if (this.#attention.take(device.label)) this.#serve(device);
     if (this.#running) this.#arm();
   }
 
   /** A last look, so that what the guest said before its end is not lost. */
   drain(): void {
-    for (const device of this.#devices) this.#serve(device);
+    for (const device of this.#served()) this.#serve(device);
   }
 
   #serve(device: Device): void {
@@ -66,6 +71,8 @@ export class ServiceLoop {
 
   #tick(): void {
     const now = this.#clock.now();
+    const served = this.#served();
+    for (const device of this.#due.keys()) if (!served.includes(device)) this.#due.delete(device);
     for (const [device, due] of this.#due) if (due <= now) this.#serve(device);
     this.#arm();
   }

@@ -2,6 +2,7 @@
 import { IrqLines } from '../irq/irq-lines.ts';
 import { Vm } from '../kvm/vm.ts';
 import { GuestMemory, type RamWindow } from '../memory/guest-memory.ts';
+import type { MsiSink } from '../pci/device.ts';
 import { Arena, type ArenaDescription } from '../sync/arena.ts';
 import { Boots } from './boots.ts';
 import { SharedClock } from './clock.ts';
@@ -31,6 +32,7 @@ export interface MachineThread {
   readonly states: VcpuStates;
   readonly lines: IrqLines;
   readonly slots: KvmSlots;
+  readonly msi: MsiSink;
   readonly platform: ThreadPlatform;
   readonly devices: MachineDevices;
 }
@@ -52,7 +54,8 @@ export function buildThread(description: ThreadDescription, vcpu: number, post: 
   const slots = new KvmSlots(shared, vm);
   const platform = new ThreadPlatform({ arena: shared, clock, control, lines, attention, boots, post });
   const parking = { parkOthers: () => states.parkForCommit(vcpu), release: () => states.releaseCommit() };
-  const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm), msi: { send: (address, data) => void vm.signalMsi(address, data) } }, consumers);
+  const msi: MsiSink = { send: (address, data) => void vm.signalMsi(address, data) };
+  const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm), msi }, consumers);
   if (control) for (const device of devices.all) attention.register(device.label);
-  return { arena: shared, vm, ram, clock, attention, boots, states, lines, slots, platform, devices };
+  return { arena: shared, vm, ram, clock, attention, boots, states, lines, slots, msi, platform, devices };
 }

@@ -14,6 +14,7 @@ const EXITS = 2;
 const ACKNOWLEDGED = 3; // the number of the last pause that this vCPU stood still for
 const IO_EXITS = 4;
 const MEMORY_EXITS = 5;
+const MAIL = 6; // 1: something waits for this vCPU's thread beside its states
 const WORDS = 16; // a cache line
 
 export const OFFLINE = 0;
@@ -35,6 +36,7 @@ export class VcpuStates {
   /** immediate_exit bytes of every vCPU's kvm_run. */
   readonly #immediateExit: readonly Uint8Array[];
   readonly #signal: (thread: number) => void;
+  #onMail: () => void = () => {};
 
   constructor(arena: Arena, immediateExit: readonly Uint8Array[], signal: (thread: number) => void) {
     this.count = immediateExit.length;
@@ -78,11 +80,17 @@ export class VcpuStates {
     return Atomics.load(this.#words, id * WORDS + THREAD);
   }
 
+  /** What this thread does when mail waits: with no lock held, between two exits. */
+  listen(onMail: () => void): void {
+    this.#onMail = onMail;
+  }
+
   /** After EINTR: clears the request, then stands still while anybody wants it. @returns false when the thread must end. */
   obey(id: number): boolean {
     Atomics.store(this.#immediateExit[id]!, 0, 0);
     for (;;) {
       if (Atomics.load(this.#wanted, 2) !== 0 || Atomics.load(this.#poison, 0) !== 0) return false;
+      if (Atomics.exchange(this.#words, id * WORDS + MAIL, 0) !== 0) this.#onMail();
       const commit = Atomics.load(this.#wanted, 0);
       const pause = Atomics.load(this.#wanted, 1);
       if (commit === 0 && pause === 0) return true;
@@ -115,6 +123,13 @@ export class VcpuStates {
   kick(id: number): void {
     Atomics.store(this.#immediateExit[id]!, 0, 1);
     if (this.get(id) === IN_GUEST) this.#signal(Atomics.load(this.#words, id * WORDS + THREAD));
+  }
+
+  /** Has a vCPU's thread look for its mail, running or parked: soon, and at a point where it holds nothing. */
+  sendMail(id: number): void {
+    Atomics.store(this.#words, id * WORDS + MAIL, 1);
+    this.#wake();
+    this.kick(id);
   }
 
   /** Kicks a vCPU until `done`, looking whenever its word changes. */

@@ -33,12 +33,15 @@ export class PciHost {
   readonly ecam: Handler;
   #latch: Uint32Array;
   #devices: (PciDevice | undefined)[] = Array.from({ length: SLOTS * FUNCTIONS });
+  /** By slot * 8 + function: 1 if a guest sees the function. Changed with the topology lock held. */
+  #present: Uint8Array;
   #resetRegister: PciHostParts['resetRegister'];
 
   constructor(topology: Topology, parts: PciHostParts = {}) {
     this.topology = topology;
     this.intx = new IntxRouter(topology.platform);
     this.#latch = topology.platform.arena.uint32('pci.latch', 1);
+    this.#present = topology.platform.arena.uint8('pci.present', SLOTS * FUNCTIONS);
     this.#resetRegister = parts.resetRegister;
     const ports: Handler = {
       read: (offset, width) => this.#readPorts(offset, width),
@@ -57,6 +60,54 @@ export class PciHost {
 
   /** Puts a device in a slot of bus 0, alike in every thread, with its fixed ranges if it has any. Function 0 of a slot comes first. */
   add(device: PciDevice, slot: number, number = 0): void {
+    this.#build(device, slot, number);
+    this.topology.addFixed(device);
+    this.#present[slot * FUNCTIONS + number] = 1;
+  }
+
+  // Devices that come and go while guests run:
+  //   plug (every thread) → publish (once) → … → withdraw (once) → unplug (every thread).
+  // Between them each thread must have said that it is done: then no thread knows less than guests see, and none uses what is gone.
+
+  /** The functions of a device, function 0 first, in a slot of this thread; guests do not see them yet. It must have no fixed ranges. */
+  plug(functions: readonly PciDevice[], slot: number): void {
+    const fixed = functions.find(({ ranges }) => ranges.length > 0);
+    if (fixed !== undefined) throw new RangeError(`${fixed.label} has ranges that cannot come and go`);
+    functions.forEach((device, number) => this.#build(device, slot, number));
+  }
+
+  /** Guests see the device, as after power-on. Topology lock not held. */
+  publish(slot: number): void {
+    this.topology.run(() => {
+      for (const { number, device } of this.#inSlot(slot)) {
+        device.mutex.run(() => device.config.reset());
+        this.#present[slot * FUNCTIONS + number] = 1;
+      }
+    });
+  }
+
+  /** Guests see nothing of the device any more; what they do to where it was goes nowhere. Topology lock not held. */
+  withdraw(slot: number): void {
+    this.topology.run(() => {
+      const inSlot = this.#inSlot(slot);
+      this.topology.withdraw(inSlot.map(({ device }) => device));
+      for (const { number } of inSlot) this.#present[slot * FUNCTIONS + number] = 0;
+    });
+  }
+
+  /** The slot is empty in this thread. */
+  unplug(slot: number): void {
+    for (const { number, device } of this.#inSlot(slot)) {
+      this.topology.removeFunction(device);
+      this.#devices[slot * FUNCTIONS + number] = undefined;
+    }
+  }
+
+  #inSlot(slot: number): { number: number; device: PciDevice }[] {
+    return this.#devices.slice(slot * FUNCTIONS, (slot + 1) * FUNCTIONS).flatMap((device, number) => (device === undefined ? [] : [{ number, device }]));
+  }
+
+  #build(device: PciDevice, slot: number, number: number): void {
     const order = slot * FUNCTIONS + number;
     const first = this.#devices[slot * FUNCTIONS];
     if (!(slot >= 0 && slot < SLOTS && number >= 0 && number < FUNCTIONS)) throw new RangeError(`${device.label}: there is no slot ${slot}.${number}`);
@@ -66,12 +117,11 @@ export class PciHost {
     this.#devices[order] = device;
     if (device.config.interruptPin !== 0) device.config.attachIntx(this.intx.pin(device.config, slot, number));
     this.topology.addFunction(device, order);
-    this.topology.addFixed(device);
   }
 
-  /** Every function, in slot order, with its place. */
+  /** Every function that guests see, in slot order, with its place. */
   functions(): { slot: number; number: number; device: PciDevice }[] {
-    return this.#devices.flatMap((device, order) => (device === undefined ? [] : [{ slot: Math.floor(order / FUNCTIONS), number: order % FUNCTIONS, device }]));
+    return this.#devices.flatMap((device, order) => (device === undefined || this.#present[order] === 0 ? [] : [{ slot: Math.floor(order / FUNCTIONS), number: order % FUNCTIONS, device }]));
   }
 
   /**
@@ -90,13 +140,17 @@ export class PciHost {
 
   /** @param place bus * 256 + slot * 8 + function. @returns all ones where no function is. */
   read(place: number, register: number, width: Width): number {
-    const device = place < SLOTS * FUNCTIONS ? this.#devices[place] : undefined;
+    const device = this.#at(place);
     if (device === undefined) return allOnes(width);
     return device.configRead === undefined ? device.config.read(register, width) : device.configRead(register, width);
   }
 
+  #at(place: number): PciDevice | undefined {
+    return place < SLOTS * FUNCTIONS && this.#present[place] !== 0 ? this.#devices[place] : undefined;
+  }
+
   write(place: number, register: number, width: Width, value: number): void {
-    const device = place < SLOTS * FUNCTIONS ? this.#devices[place] : undefined;
+    const device = this.#at(place);
     if (device !== undefined) this.topology.write(device, register, width, value);
   }
 

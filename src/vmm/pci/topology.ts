@@ -147,6 +147,13 @@ export class Topology {
     this.#bars.sort((a, b) => a.row - b.row);
   }
 
+  /** Takes a function's BARs out of this thread; withdrawn before. */
+  removeFunction(device: PciDevice): void {
+    for (const bar of this.#bars) if (bar.device === device) this.#bus(barSpace(bar.description.kind)).unregister(bar.handler);
+    this.#bars = this.#bars.filter((bar) => bar.device !== device);
+    this.#orders.delete(device);
+  }
+
   #bus(space: Space): Bus {
     return space === 'io' ? this.#parts.io : this.#parts.memory;
   }
@@ -221,6 +228,18 @@ export class Topology {
     const done = (): void => devices.forEach((device) => device.config.reset());
     this.#apply({ devices, rows, places, store: nothing, unstore: nothing, done, forced: true });
     this.publish();
+  }
+
+  /**
+   * The functions answer nowhere any more, as if all of them had been written off at once: BARs deactivated, slots and events gone, tables published,
+   * their configuration as after power-on. When it returns, no thread is inside a handler of theirs.
+   */
+  withdraw(devices: readonly PciDevice[]): void {
+    const rows = new Map<Bar, Row>();
+    for (const bar of this.#bars) {
+      if (devices.includes(bar.device) && this.#rows[2 * bar.row + 1] !== OFF) rows.set(bar, { address: this.#rows[2 * bar.row]!, sequence: OFF });
+    }
+    this.#apply({ devices, rows, places: new Map(), store: nothing, unstore: nothing, done: () => devices.forEach((device) => device.config.reset()), forced: true });
   }
 
   /** Publishes both tables as the claims are now; reset() does it too. */

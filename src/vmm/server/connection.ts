@@ -129,6 +129,9 @@ export class Connection {
       powerButton: () => done(machine.powerButton()),
       reset: () => done(machine.reset()),
       forceOff: () => done(machine.forceOff()),
+      listDevices: () => ({ devices: machine.listDevices() }),
+      addDevice: ({ device }) => machine.addDevice(device),
+      removeDevice: ({ slot, force, seconds }) => done(machine.removeDevice(slot, { force, seconds })),
       screenshot: async () => {
         const { png, width, height } = await machine.screenshot();
         return { png: toBase64(png), width, height };

@@ -1,7 +1,8 @@
 // What the machine process's server needs of a machine. The machine implements it; tests have a fake one. Everything here runs on the
 // control thread.
 import type { PointerInput } from '../../shared/protocol/input.ts';
-import type { LogLine, MachineState, MachineStats } from '../../shared/protocol/machine.ts';
+import type { DeviceConfig } from '../../shared/machine-config.ts';
+import type { LogLine, MachineState, MachineStats, PluggedDevice } from '../../shared/protocol/machine.ts';
 import { LOG_BACKLOG, SERIAL_BACKLOG } from '../../shared/protocol/machine.ts';
 
 export type Unsubscribe = () => void;
@@ -136,6 +137,10 @@ export interface MachineControl {
   reset(): Promise<void>;
   /** Resolves when the vCPUs have stopped; the process ends after that by itself. */
   forceOff(): Promise<void>;
+  /** What is on the PCI bus, in slot order. */
+  listDevices(): PluggedDevice[];
+  addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }>;
+  removeDevice(slot: number, options: { readonly force: boolean; readonly seconds: number }): Promise<void>;
   /** The guest's screen; rejects when the machine has no display. */
   screenshot(): Promise<{ png: Uint8Array; width: number; height: number }>;
   /** Resolves when the port's queue has taken all bytes; `signal` gives up waiting. */

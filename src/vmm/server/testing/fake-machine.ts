@@ -1,7 +1,8 @@
 // A machine without a VMM, for tests of the server, the launcher, the front and the CLI: it notes what is asked of it, echoes what is
 // written to its serial port, and sends frames of any size when told to.
 import type { PointerInput } from '../../../shared/protocol/input.ts';
-import type { MachineStats } from '../../../shared/protocol/machine.ts';
+import type { DeviceConfig } from '../../../shared/machine-config.ts';
+import type { MachineStats, PluggedDevice } from '../../../shared/protocol/machine.ts';
 import type { MachineControl, MachineFacts, ScreenAttachment, ScreenViewer, Unsubscribe } from '../control.ts';
 import { LogBacklog, SerialBacklog, Watched } from '../control.ts';
 
@@ -13,6 +14,8 @@ export class FakeMachine implements MachineControl {
   readonly asked: string[] = [];
   readonly viewers = new Map<string, ScreenViewer>();
   readonly acknowledged: number[] = [];
+  /** Added and not removed: in slots from 3 on. */
+  readonly devices: DeviceConfig[] = [];
   /** Called by forceOff and powerButton: how the machine ends is the test's business. */
   onOff: (how: 'forced' | 'powered-off') => void = () => {};
 
@@ -53,6 +56,24 @@ export class FakeMachine implements MachineControl {
     this.asked.push('forceOff');
     this.facts.update({ state: 'stopping' });
     this.onOff('forced');
+  }
+
+  listDevices(): PluggedDevice[] {
+    return [
+      { slot: 0, function: 0, label: '00:00.0 host bridge', removable: false },
+      ...this.devices.map((device, index) => ({ slot: index + 3, function: 0, label: `00:0${index + 3}.0 ${device.kind}`, kind: device.kind, removable: true })),
+    ];
+  }
+
+  async addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }> {
+    this.asked.push(`addDevice ${device.kind}`);
+    this.devices.push(device);
+    return { slot: this.devices.length + 2, told: device.dirtyLog };
+  }
+
+  async removeDevice(slot: number, { force, seconds }: { force: boolean; seconds: number }): Promise<void> {
+    this.asked.push(`removeDevice ${slot}${force ? ' by force' : ` within ${seconds}`}`);
+    this.devices.splice(slot - 3, 1);
   }
 
   async screenshot(): Promise<{ png: Uint8Array; width: number; height: number }> {

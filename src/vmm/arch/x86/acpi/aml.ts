@@ -91,12 +91,15 @@ export const device = (where: string, ...body: Term[]): Aml => withLength(op(0x5
 export const method = (where: string, args: number, serialized: boolean, ...body: Term[]): Aml =>
   withLength(op(0x14), concat([path(where), op(args | (serialized ? 8 : 0)), terms(body)]));
 
+export const REGION_IO = 1;
 export const REGION_PCI_CONFIG = 2;
 export const operationRegion = (where: string, space: number, offset: number, length: number): Aml =>
   concat([op(0x5b, 0x80), path(where), op(space), integer(offset), integer(length)]);
-/** Byte access, no lock, what is around is preserved. @param fields name and width in bits, in order. */
-export const field = (region: string, fields: readonly (readonly [string, number])[]): Aml =>
-  withLength(op(0x5b, 0x81), concat([path(region), op(0x01), ...fields.map(([label, bits]) => concat([segment(label), bareLength(bits)]))]));
+export const BYTE_ACCESS = 1;
+export const DWORD_ACCESS = 3;
+/** No lock, what is around is preserved. @param fields name and width in bits, in order. */
+export const field = (region: string, fields: readonly (readonly [string, number])[], access = BYTE_ACCESS): Aml =>
+  withLength(op(0x5b, 0x81), concat([path(region), op(access), ...fields.map(([label, bits]) => concat([segment(label), bareLength(bits)]))]));
 
 // Expressions and statements (§20.2.5.3, §20.2.5.4).
 export const local = (n: number): Aml => op(0x60 + n);
@@ -109,6 +112,14 @@ export const equal = (a: Term, b: Term): Aml => concat([op(0x93), term(a), term(
 export const not = (a: Term): Aml => concat([op(0x92), term(a)]);
 export const ifThen = (condition: Term, ...body: Term[]): Aml => withLength(op(0xa0), concat([term(condition), terms(body)]));
 export const otherwise = (...body: Term[]): Aml => withLength(op(0xa1), terms(body));
+export const decrement = (target: Aml): Aml => concat([op(0x76), target]);
+export const bothTrue = (a: Term, b: Term): Aml => concat([op(0x90), term(a), term(b)]);
+export const whileTrue = (condition: Term, ...body: Term[]): Aml => withLength(op(0xa2), concat([term(condition), terms(body)]));
+/** Notify (§19.6.95): tells the system of an event on a device. */
+export const notify = (where: string, value: Term): Aml => concat([op(0x86), path(where), term(value)]);
+export const sleep = (milliseconds: Term): Aml => concat([op(0x5b, 0x22), term(milliseconds)]);
+/** Calls a method of a known number of arguments. */
+export const call = (where: string, ...args: Term[]): Aml => concat([path(where), terms(args)]);
 export const returning = (value: Term): Aml => concat([op(0xa4), term(value)]);
 export const dwordField = (source: Term, byte: number, label: string): Aml => concat([op(0x8a), term(source), integer(byte), path(label)]);
 

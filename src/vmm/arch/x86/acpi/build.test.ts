@@ -22,6 +22,7 @@ const input: AcpiInput = {
   routes,
   pm: { base: PM_BASE, size: PM_SIZE, timer32: false },
   sleep: { s4: 6, s5: 7 },
+  hotplug: { port: 0xcc0, ports: 0x10, event: 1, slots: [1, 3, 4, 30] },
   reservedPorts: [{ start: 0xb2, size: 2 }],
 };
 

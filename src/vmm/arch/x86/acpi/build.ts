@@ -3,6 +3,7 @@
 // zero, and PM1a_CNT.SCI_EN must read one, so there is no switch to get wrong. Not hardware-reduced: PM1a, timer and GPE0 are ICH9's.
 import { IOAPIC_BASE, IOAPIC_ID, LAPIC_BASE, PIT_GSI, RESET_PORT, SCI_GSI } from '../layout.ts';
 import { dsdt } from './dsdt.ts';
+import type { HotplugInput } from './hotplug.ts';
 
 /** Guest-physical bytes or ports [start, end). */
 export interface AddressWindow {
@@ -40,6 +41,8 @@ export interface AcpiInput {
   readonly pm: { readonly base: number; readonly size: number; readonly timer32: boolean };
   /** SLP_TYP of S4 (null: none) and S5. */
   readonly sleep: { readonly s4: number | null; readonly s5: number };
+  /** Slots of bus 0 in which devices come and go; null for none. */
+  readonly hotplug: HotplugInput | null;
   /** Further ports that the chipset decodes, for nobody else. */
   readonly reservedPorts: readonly { readonly start: number; readonly size: number }[];
 }

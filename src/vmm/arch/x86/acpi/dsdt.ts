@@ -3,6 +3,7 @@
 // and coprocessor interrupt (the machine has neither), suspend (S1 to S3), hot-plug of processors and memory.
 import * as aml from './aml.ts';
 import type { AcpiInput, PciRoute } from './build.ts';
+import { hotplugEvent, hotplugSlots } from './hotplug.ts';
 import { busNumbers, INTERRUPT_OFFSET, ioPorts, ioWindow, isaIrq, memory, memoryWindow, pciInterrupts, resourceTemplate } from './resources.ts';
 
 const PIRQ_NAMES = ['A', 'B', 'C', 'D', 'E', 'F', 'G', 'H'] as const;
@@ -114,12 +115,14 @@ function hostBridge(input: AcpiInput): aml.Aml {
     osc(),
     ...routing(input.routes),
     lpc(),
+    ...(input.hotplug === null ? [] : hotplugSlots(input.hotplug)),
   );
 }
 
 /** What the chipset decodes itself, so that nobody else is put there: ECAM, the power management block, ports of ours. */
 function motherboard(input: AcpiInput): aml.Aml {
   const taken = [ioPorts(input.pm.base, input.pm.size), ...input.reservedPorts.map((range) => ioPorts(range.start, range.size))];
+  if (input.hotplug !== null) taken.push(ioPorts(input.hotplug.port, input.hotplug.ports));
   if (input.ecam !== null) taken.push(memory(input.ecam.start, input.ecam.start + input.ecam.size));
   return aml.device('MBRD', HID('PNP0C02'), UID(1), CRS(...taken));
 }
@@ -136,6 +139,7 @@ export function dsdt(input: AcpiInput): aml.Aml {
     aml.name('PICF', 0),
     aml.method('_PIC', 1, false, aml.store(aml.arg(0), ref('PICF'))),
     aml.scope('\\_SB', hostBridge(input), ...links.map(link), motherboard(input), ...input.apicIds.map((_, uid) => processor(uid))),
+    ...(input.hotplug === null ? [] : [hotplugEvent(input.hotplug)]),
     ...(input.sleep.s4 === null ? [] : [sleepState('_S4', input.sleep.s4)]),
     sleepState('_S5', input.sleep.s5),
   ]);
