@@ -29,6 +29,7 @@ const main = {
   cli: source('cli/main.ts'),
   serve: source('main/serve/main.ts'),
   probe: source('vmm/kvm/probe-main.ts'),
+  'host-devices': source('main/host-devices/main.ts'),
   'lab-relay': source('main/lab-relay.ts'),
   'lab-keeper': resolve(root, 'lab/keeper.ts'),
   'lab-agent': resolve(root, 'lab/agent.ts'),

@@ -8,6 +8,8 @@ import { sameJson } from '../../shared/protocol/patch.ts';
 import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/session.ts';
 import { Watched } from '../../vmm/server/control.ts';
 import { LOG_FILE } from '../../vmm/server/run-record.ts';
+import { claimsIn } from '../host-devices/claims.ts';
+import { DeviceWatch, startReader } from '../host-devices/watch.ts';
 import { vitrineVersion } from '../install.ts';
 import type { BackendChoice } from '../launcher/backend.ts';
 import { chooseBackend } from '../launcher/backend.ts';
@@ -45,10 +47,13 @@ export class FrontService {
   readonly #options: ServiceOptions;
   readonly #trackers = new Map<string, Tracker>();
   readonly #choice: Promise<BackendChoice>;
+  readonly #devices: DeviceWatch;
   #watcher: LibraryWatcher | null = null;
 
   private constructor(options: ServiceOptions) {
     this.#options = options;
+    this.#devices = new DeviceWatch(startReader(options.env));
+    this.machines.subscribe((machines) => this.#devices.setClaims(claimsIn(Object.values(machines))));
     this.host = new Watched<Host>({
       state: 'probing',
       kvm: { usable: false, canBootLinux: false },
@@ -81,6 +86,7 @@ export class FrontService {
 
   close(): void {
     this.#watcher?.close();
+    this.#devices.close();
     for (const tracker of this.#trackers.values()) tracker.close();
     this.#trackers.clear();
   }
@@ -127,6 +133,7 @@ export class FrontService {
       update(this.host.value);
       return this.host.subscribe(update);
     },
+    devices: (update) => this.#devices.watch(update),
   };
 
   #look(id: string): void {

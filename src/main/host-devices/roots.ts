@@ -35,8 +35,35 @@ function mayUse(path: string): boolean {
   }
 }
 
+/** What a written host says beside its files: host.json in its folder. */
+interface WrittenFacts {
+  home: string;
+  desktop: boolean;
+  /** Paths in it that whoever asks may not use. */
+  forbidden: string[];
+  addresses: Record<string, string[]>;
+}
+
+/** A host that lies in a folder, as files: for tests, of pages too. */
+export function treeRoots(folder: string): HostRoots {
+  const facts: WrittenFacts = { home: '/home', desktop: false, forbidden: [], addresses: {}, ...(JSON.parse(text(folder, 'host.json') ?? '{}') as Partial<WrittenFacts>) };
+  const at = (path: string) => join(folder, path);
+  return {
+    sys: at('sys'), proc: at('proc'), dev: at('dev'), etc: at('etc'), boot: at('boot'), run: at('run'), lib: at('lib'), pciIds: [at('pci.ids')],
+    home: facts.home,
+    desktop: facts.desktop,
+    mayUse: (path) => !facts.forbidden.includes(path.slice(folder.length)),
+    addresses: (name) => facts.addresses[name] ?? [],
+  };
+}
+
+/** Names a folder with a written host (treeRoots) in the place of this computer. It only changes what is shown. */
+export const TREE_VARIABLE = 'VITRINE_HOST_TREE';
+
 /** The places of the computer that this process runs on. */
 export function realRoots(env: NodeJS.ProcessEnv = process.env): HostRoots {
+  const tree = env[TREE_VARIABLE] ?? '';
+  if (tree !== '') return treeRoots(tree);
   return {
     sys: '/sys', proc: '/proc', dev: '/dev', etc: '/etc', boot: '/boot', run: '/run', lib: '/lib',
     // The distributions' package, then what update-pciids fetches.

@@ -1,6 +1,7 @@
 // The protocol of a front server, under /front: the library of machines and what this host can do. Control of a running machine
 // goes to /machine/ID, which is piped straight to the machine process.
 import * as v from 'valibot';
+import { hostDevicesSchema } from '../host-devices.ts';
 import { machineConfig } from '../machine-config.ts';
 import { BACKENDS, outcomeSchema } from './machine.ts';
 import type { Snapshot } from './wire.ts';
@@ -72,6 +73,8 @@ export const frontProtocol = {
   topics: {
     machines: { kind: 'object', params: nothing, snapshot: v.record(v.string(), libraryEntry) },
     host: { kind: 'object', params: nothing, snapshot: hostSchema },
+    /** The PCI devices that can be given to machines; read while somebody watches. */
+    devices: { kind: 'object', params: nothing, snapshot: hostDevicesSchema },
   },
 } as const;
 

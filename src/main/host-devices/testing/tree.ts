@@ -16,6 +16,7 @@ import { mkdirSync, rmSync, symlinkSync, writeFileSync, mkdtempSync } from 'node
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import type { HostRoots } from '../roots.ts';
+import { treeRoots } from '../roots.ts';
 
 const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
 
@@ -341,16 +342,10 @@ export function writeHost(text: string, pciIds: string): WrittenHost {
   for (const tokens of later) writer.top(tokens);
   if (writer.config.length > 0) writer.write('boot/config-6.8.0', writer.config.map((word) => (word.endsWith('=n') ? `# CONFIG_${word.slice(0, -2)} is not set` : `CONFIG_${word}`)).join('\n'));
   const at = (path: string) => join(writer.folder, path);
+  writer.write('host.json', JSON.stringify({ home: '/home/ada', desktop: writer.desktop, forbidden: [...writer.forbidden], addresses: Object.fromEntries(writer.addresses) }));
   return {
     folder: writer.folder,
-    roots: {
-      sys: at('sys'), proc: at('proc'), dev: at('dev'), etc: at('etc'), boot: at('boot'), run: at('run'), lib: at('lib'),
-      pciIds: [at('pci.ids')],
-      home: '/home/ada',
-      mayUse: (path) => !writer.forbidden.has(path.slice(writer.folder.length)),
-      addresses: (name) => writer.addresses.get(name) ?? [],
-      desktop: writer.desktop,
-    },
+    roots: treeRoots(writer.folder),
     device: (short) => at(writer.paths.get(address(short))!),
     write: (path, content) => writer.write(path, content),
     remove: () => rmSync(writer.folder, { recursive: true, force: true }),
