@@ -13,6 +13,7 @@ import { hostDevicesSchema } from '../shared/host-devices.ts';
 import { readHostDevices } from '../main/host-devices/read.ts';
 import { HOSTS, PCI_IDS } from '../main/host-devices/testing/hosts.ts';
 import { writeHost } from '../main/host-devices/testing/tree.ts';
+import { passthrough } from './doctor.ts';
 import { deviceInWords, devicesInWords, findDevice } from './devices.ts';
 
 const cli = fileURLToPath(new URL('./main.ts', import.meta.url));
@@ -70,6 +71,14 @@ test('one device: facts, uses, findings and remedies; found by short addresses',
   for (const [wrong, why] of [['09:00.0', /has no such/], ['card', /no PCI address/], ['toString', /no PCI address/]] as const) {
     assert.throws(() => findDevice(found, wrong), (e) => e instanceof VitrineError && e.problem.code === 'no-such-device' && why.test(e.problem.why), wrong);
   }
+});
+
+test('the doctor: the IOMMU, what is missing for it, and how many devices could go', (t) => {
+  const words = (text: string) => passthrough(read(t, text)).map(({ what, verdict, found }) => `${what} | ${verdict} | ${found}`);
+  assert.deepEqual(words(HOSTS.intelDesktop), ['IOMMU, for giving devices to machines | ok | dmar0, dmar1, 11 groups', 'Groups of devices for machines | ok | 1 ready, 3 with care']);
+  assert.deepEqual(words(HOSTS.noIommu), ['IOMMU, for giving devices to machines | missing | The IOMMU is off in the computer\'s firmware']);
+  assert.match(passthrough(read(t, HOSTS.noIommu))[0].remedy, /Intel VT-d[^]*\n {4}sudo update-grub$/);
+  assert.match(words(HOSTS.noRemapping)[1], /^Interrupt remapping \| missing/);
 });
 
 test('the command: --json holds to the schema, exit codes mean something', async (t) => {

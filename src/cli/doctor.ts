@@ -1,11 +1,14 @@
 // `vitrine doctor`: what this computer can do for machines, each finding with what it means and what to do about it. It looks and asks,
 // and changes nothing.
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs';
 import { release, totalmem, userInfo } from 'node:os';
 import { join } from 'node:path';
+import type { Finding as DeviceFinding, HostDevices } from '../shared/host-devices.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
+import { readHostDevices } from '../main/host-devices/read.ts';
+import { realRoots } from '../main/host-devices/roots.ts';
 import { libraryFolder } from '../main/library/folders.ts';
 import { builtinImages } from '../main/library/builtin.ts';
 import { vitrineVersion } from '../main/install.ts';
@@ -91,16 +94,24 @@ function lab(): Finding {
   return { what, verdict: 'ok', found: qemu, remedy: '' };
 }
 
-function iommu(): Finding {
+/** What the model of the host's devices says of the computer as a whole. */
+export function passthrough(found: HostDevices): Finding[] {
   const what = 'IOMMU, for giving devices to machines';
-  let groups = 0;
-  try {
-    groups = readdirSync('/sys/kernel/iommu_groups').length;
-  } catch {
-    // Told below.
-  }
-  if (groups > 0) return { what, verdict: 'ok', found: `${groups} groups`, remedy: '' };
-  return { what, verdict: 'missing', found: 'no IOMMU groups', remedy: 'Switch VT-d or AMD-Vi on in the computer\'s firmware; on Intel the kernel parameter intel_iommu=on may be needed.' };
+  const about = found.findings.filter(({ code }) => code !== 'kvm-unusable');
+  const off = about.find(({ code }) => code === 'iommu-off');
+  const written = ({ remedy, commands = [] }: DeviceFinding) => [remedy, ...commands].filter(Boolean).join('\n    ');
+  const { iommu } = found;
+  const first: Finding = off !== undefined || iommu === undefined
+    ? { what, verdict: 'missing', found: off?.sentence.replace(/\.$/, '') ?? 'unknown', remedy: off === undefined ? '' : written(off) }
+    : { what, verdict: 'ok', found: `${iommu.units.join(', ') || iommu.kind}, ${iommu.groups} groups`, remedy: '' };
+  const rest = about.filter(({ code, severity }) => code !== 'iommu-off' && severity !== 'information').map((finding): Finding => ({
+    what: { 'no-interrupt-remapping': 'Interrupt remapping', 'kernel-modules': 'vfio-pci' }[finding.code as string] ?? 'Giving devices to machines',
+    verdict: finding.severity === 'refused' ? 'missing' : 'limited', found: finding.sentence.replace(/\.$/, ''), remedy: written(finding),
+  }));
+  if (off !== undefined) return [first, ...rest];
+  const count = (verdict: string) => Object.values(found.groups).filter((group) => group.verdict === verdict).length;
+  const [ready, care] = [count('ready'), count('with-care')];
+  return [first, ...rest, { what: 'Groups of devices for machines', verdict: ready + care > 0 ? 'ok' : 'limited', found: `${ready} ready, ${care} with care`, remedy: '`vitrine devices` shows them.' }];
 }
 
 function firmware(name: keyof typeof FIRMWARE): Finding {
@@ -171,7 +182,7 @@ export interface Report {
 
 export async function examine(): Promise<Report> {
   const choice = await chooseBackend();
-  const findings = [user(), permissions(), kvm(choice), lab(), userNamespaces(), sockets(), iommu(), firmware('SeaBIOS'), firmware('OVMF'), passt(), ...images()];
+  const findings = [user(), permissions(), kvm(choice), lab(), userNamespaces(), sockets(), ...passthrough(readHostDevices({ roots: realRoots() })), firmware('SeaBIOS'), firmware('OVMF'), passt(), ...images()];
   const labThere = findings.some(({ what, verdict }) => what.startsWith('The lab') && verdict === 'ok');
   return {
     vitrine: vitrineVersion(), node: process.versions.node, kernel: release(), memory: totalmem(), library: libraryFolder(), backend: choice.backend, why: choice.why, findings,
