@@ -3,7 +3,7 @@
 // BAR that does not fit below, go above 4 GiB. ROMs get an address and stay disabled, as firmware leaves them.
 import { VitrineError } from '../../shared/errors.ts';
 import { PCI_HIGH_SIZE, PCI_IO_END, PCI_IO_START, PCI_MEMORY_END, PCI_MEMORY_START } from '../arch/x86/layout.ts';
-import { COMMAND_IO, COMMAND_MEMORY, barRegister } from './bar.ts';
+import { barRegister, decodeBit } from './bar.ts';
 import { PCI_COMMAND, PCI_INTERRUPT_LINE } from './function.ts';
 import { swizzle } from './intx.ts';
 import type { BarDescription, PciDevice, PciWindows, Span } from './device.ts';
@@ -103,7 +103,7 @@ export function assignResources(host: PciHost, isa: readonly number[], windows: 
         if (bar.kind === 'memory64') host.write(place, register + 4, 4, Math.floor(address / GIB4));
       }
       if (device.config.interruptPin !== 0) host.write(place, PCI_INTERRUPT_LINE, 1, isa[swizzle(slot, device.config.interruptPin)] ?? 0xff);
-      const decode = mine.reduce((bits, { bar }) => bits | (bar.kind === 'io' ? COMMAND_IO : COMMAND_MEMORY), 0);
+      const decode = mine.reduce((bits, { bar }) => bits | decodeBit(bar.kind), 0);
       if (decode !== 0) host.write(place, PCI_COMMAND, 2, decode);
       if ((device.config.read(PCI_COMMAND, 2) & decode) !== decode) {
         throw new VitrineError({ attempted: 'place the PCI devices', on: device.label, why: 'its BARs could not be activated; the log has the reason.', remedy: '', code: 'pci-activation' });

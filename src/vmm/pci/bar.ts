@@ -15,6 +15,7 @@ const MEMORY_ADDRESS = 0xffff_fff0;
 const ROM_ADDRESS = 0xffff_f800;
 const ROM_ENABLE = 0x1;
 
+const COMMAND_REGISTER = 0x04;
 export const COMMAND_IO = 0x1;
 export const COMMAND_MEMORY = 0x2;
 
@@ -24,6 +25,11 @@ const MOST: Record<BarKind, number> = { io: 256, memory32: 2 ** 31, memory64: 2 
 
 export function barSpace(kind: BarKind): Space {
   return kind === 'io' ? 'io' : 'memory';
+}
+
+/** The bit of the command register that lets BARs of this kind decode. */
+export function decodeBit(kind: BarKind): number {
+  return kind === 'io' ? COMMAND_IO : COMMAND_MEMORY;
 }
 
 /** Configuration space offset of the BAR's (first) register. */
@@ -62,9 +68,7 @@ export function barAddress(bar: BarDescription, dword: (register: number) => num
 
 /** Whether the command register, and for a ROM its own enable bit, let the BAR decode. */
 export function barDecodes(bar: BarDescription, dword: (register: number) => number): boolean {
-  const command = dword(0x04);
-  if (bar.kind === 'io') return (command & COMMAND_IO) !== 0;
-  if ((command & COMMAND_MEMORY) === 0) return false;
+  if ((dword(COMMAND_REGISTER) & decodeBit(bar.kind)) === 0) return false;
   return bar.kind !== 'rom' || (dword(ROM_REGISTER) & ROM_ENABLE) !== 0;
 }
 

@@ -1,7 +1,7 @@
 // One PCI function's configuration space: the type 0 header (PCI 3.0 §6.1), its BARs and its capabilities, 4096 bytes in the arena (PCIe 3.0 §7.2).
 // The bytes are read under the topology lock or the device's mutex and changed under both, so either is enough to see them whole.
 // What a write means for the machine (BARs, decode) is host.ts's and topology.ts's business.
-import { BAR_REGISTER_FIRST, barAddress, barDecodes, barRegister, barTypeBits, barWriteMasks, checkBars, COMMAND_IO, COMMAND_MEMORY, ROM_REGISTER } from './bar.ts';
+import { BAR_REGISTER_FIRST, barAddress, barDecodes, barRegister, barTypeBits, barWriteMasks, checkBars, decodeBit, ROM_REGISTER } from './bar.ts';
 import { CONFIG_BYTES, ConfigImage } from './config-image.ts';
 import type { Arena } from '../sync/arena.ts';
 import type { Width } from '../bus/handler.ts';
@@ -100,7 +100,7 @@ export class PciFunction {
   #layHeader(of: FunctionDescription): void {
     const image = this.#image;
     image.set(PCI_VENDOR_ID, 2, of.vendorId).set(PCI_DEVICE_ID, 2, of.deviceId);
-    const decode = this.bars.reduce((bits, bar) => bits | (bar.kind === 'io' ? COMMAND_IO : COMMAND_MEMORY), 0);
+    const decode = this.bars.reduce((bits, bar) => bits | decodeBit(bar.kind), 0);
     image.allow(PCI_COMMAND, 2, decode | COMMAND_BUS_MASTER | COMMAND_PARITY | COMMAND_SERR | COMMAND_INTX_DISABLE);
     image.clearByOne(PCI_STATUS, 2, STATUS_ERRORS);
     image.set(PCI_REVISION, 4, (of.revision ?? 0) | (of.classCode << 8));
