@@ -1,0 +1,206 @@
+// A lease: what a machine needs changed on the host, for as long as it needs it. The privileged helper undoes all of it when its standard
+// input ends. So whoever has the writing end open holds the lease: `descriptor` can be handed to the machine's own process, which then
+// holds it too, and when the last of them is gone, however it went, the host gets everything back.
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
+import { VitrineError } from '../../shared/errors.ts';
+import type { LeaseAnswer, LeaseModule, LeaseRequest } from './protocol.ts';
+import { AnswerReader, refusal, requestLine } from './protocol.ts';
+import type { Starter, Way } from './start.ts';
+import { notStarted, sudoCommand, systemStarter } from './start.ts';
+
+export interface LeaseOptions {
+  /** How the helper is started; default as this system does. */
+  starter?: Starter;
+  /** What the lease is for, as a clause of an error: "give devices to the machine". */
+  attempted?: string;
+  onTerminal?: boolean;
+  /** Requests that will follow, for the command that is said where nobody can be asked. */
+  lines?: string[];
+  /** What the helper did besides, such as undoing what another had left. */
+  onNote?: (note: string) => void;
+}
+
+/** What a device's binding would change, in order. */
+export interface LeaseStep {
+  what: 'module' | 'override' | 'unbind' | 'bind';
+  words: string[];
+}
+
+export interface LeasedDevice {
+  address: string;
+  uid: number;
+  /** The helper that holds it; 0 for none. */
+  pid: number;
+  /** The host's driver that it goes back to; '' for none. */
+  driver: string;
+}
+
+export class Lease {
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #reader = new AnswerReader();
+  readonly #waiting: { resolve: (answer: LeaseAnswer) => void; reject: (error: Error) => void }[] = [];
+  readonly #attempted: string;
+  readonly #onNote: (note: string) => void;
+  #stderr = '';
+  #lost: Error | null = null;
+  #greeted = false;
+  readonly #greeting: Promise<LeaseAnswer>;
+  /** Resolves with the exit code when the helper has ended: with 0, everything was undone. */
+  readonly ended: Promise<number | null>;
+
+  /** Starts the helper and waits until it answers: the user may be asked for permission meanwhile. Throws codes of start.ts. */
+  static async open(options: LeaseOptions = {}): Promise<Lease> {
+    const attempted = options.attempted ?? 'give devices to the machine';
+    const starter = options.starter ?? systemStarter(attempted, { onTerminal: options.onTerminal, lines: options.lines });
+    const lease = new Lease(starter, attempted, options.lines ?? [], options.onNote ?? (() => {}));
+    await lease.#greeting;
+    return lease;
+  }
+
+  private constructor(starter: Starter, attempted: string, lines: string[], onNote: (note: string) => void) {
+    this.#attempted = attempted;
+    this.#onNote = onNote;
+    this.#child = starter.start('lease');
+    this.#child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#stderr = (this.#stderr + text).slice(-4096)));
+    this.#child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      for (const answer of this.#reader.push(text)) this.#take(answer);
+    });
+    this.#child.stdin.on('error', () => {
+      // The helper is gone: `ended` says so.
+    });
+    this.#greeting = new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    this.ended = new Promise((resolve) => {
+      const gone = (code: number | null): void => {
+        const last = this.#reader.end();
+        if (last.code === '' || last.code === 'ok') this.#lose(this.#greeted ? new VitrineError({ attempted, on: '', why: 'the privileged helper has ended.', remedy: '', code: 'lease-ended' }) : notStarted(attempted, starter, code, this.#stderr, sudoCommand('lease', lines)));
+        else this.#lose(refusal(last, attempted, ''));
+        resolve(code);
+      };
+      this.#child.once('error', (error) => {
+        this.#stderr += error.message;
+        gone(null);
+      });
+      this.#child.once('close', gone);
+    });
+  }
+
+  #take(answer: LeaseAnswer): void {
+    this.#greeted = true;
+    for (const note of answer.notes) this.#onNote(note);
+    this.#waiting.shift()?.resolve(answer);
+  }
+
+  #lose(error: Error): void {
+    this.#lost ??= error;
+    for (const { reject } of this.#waiting.splice(0)) reject(this.#lost);
+  }
+
+  async #ask(request: LeaseRequest, on: string): Promise<LeaseAnswer> {
+    if (this.#lost !== null) throw this.#lost;
+    const answer = await new Promise<LeaseAnswer>((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#child.stdin.write(`${requestLine(request)}\n`);
+    });
+    if (answer.code !== 'ok') throw refusal(answer, this.#attempted, on);
+    return answer;
+  }
+
+  /** What `bind` would change. Throws what `bind` would throw before it changes anything. */
+  async plan(address: string): Promise<LeaseStep[]> {
+    const { data } = await this.#ask({ verb: 'plan', address }, address);
+    return data.filter(({ kind }) => kind === 'step').map(({ words: [what, ...words] }) => ({ what: what as LeaseStep['what'], words }));
+  }
+
+  /** Takes a device from its driver and gives it to vfio-pci. Throws codes "lease-…" (native/lease says which). */
+  async bind(address: string): Promise<void> {
+    await this.#ask({ verb: 'bind', address }, address);
+  }
+
+  /** Gives a device of this lease back before the others. */
+  async unbind(address: string): Promise<void> {
+    await this.#ask({ verb: 'unbind', address }, address);
+  }
+
+  /** Gives /dev/vfio/GROUP to this user. All of the group must be on vfio-pci. */
+  async permit(group: number): Promise<void> {
+    await this.#ask({ verb: 'permit', group }, `group ${group}`);
+  }
+
+  /** Lets a process of this user pin `bytes` bytes. */
+  async memlock(pid: number, bytes: number): Promise<void> {
+    await this.#ask({ verb: 'memlock', pid, bytes }, `process ${pid}`);
+  }
+
+  async module(name: LeaseModule): Promise<void> {
+    await this.#ask({ verb: 'module', name }, name);
+  }
+
+  /** What is changed stays after this lease, until `release` or the computer's restart. */
+  async keep(): Promise<void> {
+    await this.#ask({ verb: 'keep' }, '');
+  }
+
+  /** What leases hold, or what is kept, of all users. */
+  async list(which: 'held' | 'kept'): Promise<LeasedDevice[]> {
+    const { data } = await this.#ask({ verb: which }, '');
+    return data.map(({ words: [address, uid, pid, driver] }) => ({ address: address!, uid: Number(uid), pid: Number(pid), driver: driver === '-' ? '' : driver! }));
+  }
+
+  /** The writing end of the helper's input, for a child process's `stdio`: a child that has it holds the lease as well. */
+  get descriptor(): number {
+    // Node has no public way to a pipe's descriptor.
+    const { _handle } = this.#child.stdin as unknown as { _handle: { fd: number } | null };
+    if (_handle === null) throw this.#lost ?? new Error('the lease has ended');
+    return _handle.fd;
+  }
+
+  /** Lets go: what nobody else holds is undone. `ended` tells when; while a group is still open somewhere, that is later. */
+  release(): void {
+    this.#child.stdin.end();
+  }
+}
+
+interface Done {
+  /** Devices given back, with the driver that they went to ('' for none). */
+  released: { address: string; driver: string }[];
+  notes: string[];
+}
+
+/** Runs one of the helper's ways that end by themselves. */
+async function runToEnd(way: Way, words: string[], lines: string[], attempted: string, on: string, options: LeaseOptions): Promise<Done> {
+  const starter = options.starter ?? systemStarter(attempted, { onTerminal: options.onTerminal, lines, way, words });
+  const child = starter.start(way, words);
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  child.stdin.on('error', () => {
+    // It ended without reading: its exit code says why.
+  });
+  child.stdin.end(lines.map((line) => `${line}\n`).join(''));
+  const code = await new Promise<number | null>((resolve) => {
+    child.once('error', (error) => {
+      stderr += error.message;
+      resolve(null);
+    });
+    child.once('close', resolve);
+  });
+  const reader = new AnswerReader();
+  const greeting = reader.push(stdout)[0];
+  const answer = reader.end();
+  if (greeting === undefined && answer.code === '') throw notStarted(attempted, starter, code, stderr, sudoCommand(way, lines, words));
+  if (answer.code !== 'ok') throw refusal(answer, attempted, on);
+  const released = answer.data.filter(({ kind }) => kind === 'released').map(({ words: [address, driver] }) => ({ address: address!, driver: driver === '-' ? '' : driver! }));
+  return { released, notes: [...(greeting?.notes ?? []), ...answer.notes] };
+}
+
+/** Does all of a plan or nothing, and keeps it until it is released. */
+export async function applyPlan(requests: LeaseRequest[], on: string, options: LeaseOptions = {}): Promise<string[]> {
+  const { notes } = await runToEnd('apply', [], requests.map(requestLine), options.attempted ?? 'give the device to vfio-pci', on, options);
+  return notes;
+}
+
+/** Gives back a device that is kept, or all of this user's. */
+export function releaseKept(address: string | undefined, options: LeaseOptions = {}): Promise<Done> {
+  return runToEnd('release', address === undefined ? [] : [address], [], options.attempted ?? 'give the device back', address ?? '', options);
+}
