@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import type { NewMachine } from '../shared/protocol/front.ts';
 import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
 import { REMOVE_SECONDS, type Backend } from '../shared/protocol/machine.ts';
+import { canonicalAddress } from '../main/lease/protocol.ts';
 import { parseDevice, type DeviceWish } from './device-words.ts';
 import { HELP } from './help.ts';
 import { usage } from './usage.ts';
@@ -28,6 +29,9 @@ export type Request =
   | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
   | { command: 'serve'; port: number; backend?: Backend }
   | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean }
+  | { command: 'bind'; addresses: string[] }
+  | { command: 'release'; address?: string }
+  | { command: 'helper'; json: boolean }
   | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
 
 type Options = Record<string, { type: 'string' | 'boolean'; multiple?: boolean }>;
@@ -74,6 +78,12 @@ export function memorySize(text: string): number {
   if (bytes > MAX_MEMORY) throw usage(option, 'a machine can have at most 1 TiB of memory.');
   if (bytes % MiB !== 0) throw usage(option, 'memory is given in whole MiB.');
   return bytes;
+}
+
+function pciAddress(text: string): string {
+  const address = canonicalAddress(text);
+  if (address === null) throw usage(text, 'an address of a PCI device looks like 0000:03:00.0 or 03:00.0.', '`vitrine devices` lists them.');
+  return address;
 }
 
 function oneOf<T extends string>(text: string, option: string, choices: readonly T[]): T {
@@ -196,6 +206,16 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       if (positionals[0] === '' || values.machine === '') throw usage(command, 'a name is empty.');
       return { command, address: positionals[0], machine: values.machine as string | undefined, json: values.json === true, all: values.all === true };
     }
+    case 'bind': {
+      const { positionals } = words(command, rest, {}, { least: 1, most: Infinity, what: 'the device\'s address' });
+      return { command, addresses: [...new Set(positionals.map(pciAddress))] };
+    }
+    case 'release': {
+      const { positionals } = words(command, rest, {}, { least: 0, most: 1, what: '' });
+      return { command, address: positionals[0] === undefined ? undefined : pciAddress(positionals[0]) };
+    }
+    case 'helper':
+      return { command, json: words(command, rest, { json: { type: 'boolean' } }, none).values.json === true };
     default: {
       const { values } = words('doctor', rest, { json: { type: 'boolean' }, selftest: { type: 'boolean' }, report: { type: 'string' } }, none);
       if (values.report !== undefined && values.selftest !== true) throw usage('doctor', '--report belongs to --selftest.');

@@ -5,7 +5,7 @@ const EXITS = `Exit codes
   1      it failed: the reason is on standard error
   2      the command line cannot be understood
   3      no such machine, or several of that name; no such device
-  4      the machine is not in a state for this: it does not run, or it runs
+  4      the machine is not in a state for this: it does not run, or it runs; the device is in use
   5      with "run": the guest reset itself, or hit a triple fault
   6      with "run": the machine was cut off (Ctrl+A X)
   7      with "devices ADDRESS": it cannot be given to a machine as things are
@@ -30,6 +30,9 @@ export const HELP: Record<string, string> = {
   device      list, add and remove PCI devices of a running machine
   serve       open the window's pages to a browser on this computer
   devices     which devices of this computer can be given to machines, and why not
+  bind        take devices from this computer and keep them for machines
+  release     give them back
+  helper      the small program that does so as root: whether it is installed, and how
   doctor      what this computer can do; --selftest tries it
   help        help on a command
 
@@ -86,6 +89,18 @@ possible) and its reason. With ADDRESS, such as 03:00.0: all about this device, 
   --machine NAME      judge for this machine: its memory, and the devices that it has already
   --all               also groups of bridges and parts of the board alone
   --json              everything, for programs`,
+  bind: `Usage: vitrine bind ADDRESS…
+
+Takes PCI devices (0000:03:00.0 or 03:00.0) from their drivers, gives them to vfio-pci, and gives their IOMMU groups to you, so that machines of
+yours can have them. All of a group goes together. You are asked for permission. They stay so until \`vitrine release\`, or until the
+computer restarts. Either all of it is done or nothing. What the computer itself needs, such as a disk with mounted file systems, is refused.`,
+  release: `Usage: vitrine release [ADDRESS]
+
+Gives a device that was bound back to the driver it had, or all of yours. What a machine still uses is not taken from it. Also gives
+back what a crash has left.`,
+  helper: `Usage: vitrine helper [--json]
+
+Says whether the privileged helper is installed, and the exact commands that install or remove it. Exits with 1 when it is not.`,
   doctor: `Usage: vitrine doctor [--json] [--selftest [--report FILE]]
 
 Says what this computer can do: KVM, permissions, IOMMU, firmware, networks, sandboxes. Exits with 1 when machines can run nowhere.

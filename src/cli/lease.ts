@@ -88,7 +88,7 @@ export function helper(json: boolean, output: Output): number {
   else if (state === 'installed' && policy) output.out(`The privileged helper is installed: ${HELPER}\nTo remove it:\n${remove.map((line) => `  ${line}\n`).join('')}`);
   else {
     const reason = state === 'installed' ? `${POLICY} is not there, so nobody is asked in words of its own` : why;
-    output.out(`The privileged helper is not set up: ${reason}.\nIt is a program of a few hundred lines of C (native/lease) that runs as root when you are asked for permission. To install it:\n${install.map((line) => `  ${line}\n`).join('')}`);
+    output.out(`The privileged helper is not set up: ${reason}.\nIt is a small program in C (native/lease) that runs as root, each time after you were asked for permission. To install it:\n${install.map((line) => `  ${line}\n`).join('')}`);
   }
   return state === 'installed' ? EXIT_OK : EXIT_FAILED;
 }

@@ -10,6 +10,7 @@ import { devices } from './devices.ts';
 import { examine, inWords } from './doctor.ts';
 import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
+import { bind, helper, release } from './lease.ts';
 import type { Output } from './machines.ts';
 import { addDevice, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
 import { run } from './run.ts';
@@ -69,6 +70,12 @@ async function perform(request: Request): Promise<number> {
       return EXIT_OK;
     case 'devices':
       return devices(request, output);
+    case 'bind':
+      return bind(request.addresses, output);
+    case 'release':
+      return release(request.address, output);
+    case 'helper':
+      return helper(request.json, output);
     case 'doctor':
       return doctor(request.json, request.selftest, request.report === undefined ? defaultReportPath() : resolve(request.report));
   }

@@ -422,8 +422,11 @@ describe('a helper that is killed', () => {
       const { code } = run(host, ['lease'], requests);
       if (code !== 'SIGKILL') break;
       assert.ok(killedAt(host));
-      await until(`the guardian has undone what was done before step ${step}`, () => host.snapshot() === initial && (step === 1 || host.journals().length === 0));
+      // There is a guardian from the first line of the journal on, which is before the first change.
+      if (step > 2) await until(`the guardian has undone what was done before step ${step}`, () => host.journals().length === 0);
+      rmSync(host.path('crash'));
       run(host, ['list']);
+      unchanged(host, initial, `step ${step}`);
     }
     assert.ok(step > 40, `${step} steps`);
     unchanged(host, initial);
@@ -520,7 +523,7 @@ interface ModelDevice extends FakeDevice {
 const names = fc.constantFrom('e1000e', 'nvme', 'xhci_hcd', 'nouveau');
 const deviceArbitrary = fc.record({
   group: fc.option(fc.integer({ min: 1, max: 4 }), { nil: undefined, freq: 8 }), driver: fc.option(fc.oneof({ weight: 6, arbitrary: names }, { weight: 1, arbitrary: fc.constant('vfio-pci') }), { nil: undefined, freq: 6 }),
-  override: fc.option(names, { nil: undefined, freq: 1 }), bridge: fc.boolean().map((bridge) => bridge), functions: fc.option(fc.integer({ min: 0, max: 2 }), { nil: undefined, freq: 1 }), refused: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
+  override: fc.option(names, { nil: undefined, freq: 2 }), bridge: fc.boolean(), functions: fc.option(fc.integer({ min: 0, max: 7 }).map((n) => Math.max(0, n - 6)), { nil: undefined, freq: 3 }), refused: fc.integer({ min: 0, max: 9 }).map((n) => n === 0),
   disk: fc.constantFrom('none', 'none', 'free', 'mounted', 'partition', 'stacked', 'swap'),
 });
 
@@ -642,7 +645,7 @@ class Model {
 }
 
 describe('a thousand executions', { skip: uid === 0 && 'an ordinary user\'s test: the owner of a node is the user' }, () => {
-  const HOSTS = process.env.VITRINE_LONG === '1' ? 200 : 40;
+  const HOSTS = process.env.VITRINE_LONG === '1' ? 200 : 34;
   const seed = Number(process.env.VITRINE_SEED ?? Math.floor(Math.random() * 2 ** 30));
   const lineOf = (devices: Map<string, ModelDevice>) => {
     const address = fc.constantFrom(...devices.keys(), '0000:00:1f.7');

@@ -154,9 +154,13 @@ export class Lease {
     return _handle.fd;
   }
 
-  /** Lets go: what nobody else holds is undone. `ended` tells when; while a group is still open somewhere, that is later. */
+  /**
+   * Lets go: what nobody else holds is undone. `ended` tells when; while a group is still open somewhere, that is later. Requests that are
+   * not answered yet may be lost.
+   */
   release(): void {
-    this.#child.stdin.end();
+    // Closed, not ended: to end it is to shut the socket behind it down, for every process that has it.
+    this.#child.stdin.destroy();
   }
 }
 

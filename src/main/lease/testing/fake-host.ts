@@ -207,6 +207,6 @@ export class FakeHost {
   }
 
   remove(): void {
-    rmSync(this.root, { recursive: true, force: true });
+    rmSync(this.root, { recursive: true, force: true, maxRetries: 50, retryDelay: 20 }); // a guardian may be on its way out
   }
 }

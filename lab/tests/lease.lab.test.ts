@@ -1,0 +1,256 @@
+// The privileged helper with a real kernel: in the lab, on a network card, a disk and a device without a driver. What it is asked for is
+// judged by what the kernel says afterwards; that the host's drivers work again, by using them. The last part asks real polkit.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { HELPER, installCommands } from '../../src/main/lease/installed.ts';
+import { AnswerReader } from '../../src/main/lease/protocol.ts';
+import type { LeaseAnswer } from '../../src/main/lease/protocol.ts';
+import type { LabCommand } from '../client.ts';
+import { startLab } from '../host.ts';
+import type { LabHost } from '../host.ts';
+
+const PATIENCE = 180_000;
+const top = fileURLToPath(new URL('../..', import.meta.url));
+const [NIC, NVME, EDU] = ['0000:00:05.0', '0000:00:06.0', '0000:00:07.0'] as const;
+const MiB = 2 ** 20;
+
+let lab: LabHost;
+let uid: string;
+let groups: Record<string, string>;
+
+/** Runs a line in a shell; its output. Fails when its exit code is not 0. */
+async function sh(line: string, user: 'root' | 'user' = 'root'): Promise<string> {
+  const { code, stdout, stderr } = await lab.run(['sh', '-c', line], { cwd: '/', user, timeout: PATIENCE });
+  assert.equal(code, 0, `${line}: ${stdout}${stderr}`);
+  return stdout.trim();
+}
+
+async function until(what: string, line: string): Promise<void> {
+  // One command that waits inside: each one of its own takes the lab a while.
+  await sh(`n=0; until ${line}; do n=$((n+1)); [ $n -lt 1200 ] || { echo 'it never came to this: ${what}'; exit 1; }; sleep 0.1; done`);
+}
+
+const driverOf = (address: string): Promise<string> => sh(`basename "$(readlink /sys/bus/pci/devices/${address}/driver || echo none)"`);
+const bindingOf = (address: string): Promise<string> => sh(`cd /sys/bus/pci/devices/${address}; basename "$(readlink driver || echo none)"; cat driver_override`);
+
+/** A lease as pkexec would start it for the lab's user. */
+class Session {
+  readonly command: LabCommand;
+  readonly #reader = new AnswerReader();
+  readonly #answers: LeaseAnswer[] = [];
+  #wake: () => void = () => {};
+  said = '';
+
+  static async open(): Promise<Session> {
+    const session = new Session(await lab.start([HELPER, 'lease'], { cwd: '/', user: 'root', env: { PKEXEC_UID: uid } }));
+    await session.answer();
+    return session;
+  }
+
+  private constructor(command: LabCommand) {
+    this.command = command;
+    command.stderr.resume();
+    command.stdout.on('data', (chunk: Buffer) => {
+      this.said += chunk.toString();
+      this.#answers.push(...this.#reader.push(chunk.toString()));
+      this.#wake();
+    });
+    command.exited.then(() => this.#wake(), () => this.#wake());
+  }
+
+  async answer(): Promise<LeaseAnswer> {
+    if (this.#answers.length === 0) {
+      await Promise.race([new Promise<void>((resolve) => (this.#wake = resolve)), this.command.exited.then(({ code }) => assert.fail(`the helper ended with ${code}: ${this.said}`))]);
+      return this.answer();
+    }
+    return this.#answers.shift()!;
+  }
+
+  async ask(line: string, expected = 'ok'): Promise<LeaseAnswer> {
+    this.command.stdin.write(`${line}\n`);
+    const answer = await this.answer();
+    assert.equal(answer.code, expected, `${line}: ${this.said}`);
+    return answer;
+  }
+
+  async end(): Promise<number | null> {
+    this.command.stdin.end();
+    return (await this.command.exited).code;
+  }
+}
+
+/** The process ids of helper and guardian, of the lease that there is. */
+async function helpers(): Promise<{ helper: number; guardian: number }> {
+  const helper = Number((await sh('sed -n "1s/.* //p" /run/vitrine/lease.*')));
+  return { helper, guardian: Number(await sh(`cat /proc/${helper}/task/${helper}/children`)) };
+}
+
+/** The NIC's driver has it, under its name, and frames go both ways. */
+async function nicWorks(name: string): Promise<void> {
+  await until('the link has its name', `[ -e /sys/bus/pci/devices/${NIC}/net/${name} ]`);
+  assert.equal(await bindingOf(NIC), 'e1000e\n(null)');
+  await sh(`/run/lab/busybox ip link set ${name} up`);
+  await until('the link is up', `grep -q 1 /sys/class/net/${name}/carrier`);
+  await sh(`/run/lab/busybox udhcpc -i ${name} -n -q -t 20 -T 1 -s /bin/true`);
+}
+
+describe('the privileged helper on a real kernel', () => {
+  let link: string;
+
+  before(async () => {
+    lab = await startLab({ kernel: '6.12', iommu: 'intel', devices: ['e1000e', 'nvme', 'edu'] });
+    uid = await sh('id -u', 'user');
+    // Exactly what users are told to do.
+    for (const line of installCommands({ helper: path.join(top, 'build/native/vitrine-helper'), policy: path.join(top, 'native/lease/org.vitrine.helper.policy') })) await sh(line.replace(/^sudo /, ''));
+    groups = Object.fromEntries(await Promise.all([NIC, NVME, EDU].map(async (address) => [address, await sh(`basename $(readlink /sys/bus/pci/devices/${address}/iommu_group)`)])));
+    link = await sh(`ls /sys/bus/pci/devices/${NIC}/net`);
+  });
+  after(() => lab?.stop());
+
+  it('refuses an ordinary user in words', async () => {
+    const { code, stdout } = await lab.run([HELPER, 'lease'], { cwd: '/', env: { PKEXEC_UID: '0' }, timeout: PATIENCE });
+    assert.deepEqual([code, stdout], [1, 'error root only root can do this; start the helper by pkexec or sudo\n']);
+  });
+
+  it('gives a network card to the user and back to its driver, which works again', async () => {
+    await nicWorks(link);
+    const session = await Session.open();
+    assert.deepEqual((await session.ask(`plan ${NIC}`)).data.map(({ words }) => words.join(' ')), [`override ${NIC} -`, `unbind ${NIC} e1000e`, `bind ${NIC} vfio-pci`]);
+    assert.equal(await driverOf(NIC), 'e1000e');
+    await session.ask(`bind ${NIC}`);
+    assert.equal(await bindingOf(NIC), 'vfio-pci\nvfio-pci');
+    const node = `/dev/vfio/${groups[NIC]}`;
+    assert.equal(await sh(`test -w ${node} || echo no`, 'user'), 'no');
+    await session.ask(`permit ${groups[NIC]}`);
+    assert.equal(await sh(`stat -c '%u %a' ${node}`), `${uid} 600`);
+    // A machine has the group open: nothing goes back before it ends.
+    const machine = await lab.start(['sh', '-c', `exec 3<>${node}; echo open; read line`], { cwd: '/' });
+    machine.stderr.resume();
+    await new Promise((resolve) => machine.stdout.once('data', resolve));
+    await session.ask(`unbind ${NIC}`, 'in-use');
+    session.command.stdin.end();
+    await until('the node is taken back', `[ "$(stat -c %u ${node})" = 0 ]`);
+    assert.equal(await driverOf(NIC), 'vfio-pci');
+    machine.stdin.end();
+    assert.equal((await session.command.exited).code, 0);
+    await nicWorks(link);
+    assert.equal(await sh('ls /run/vitrine'), 'lock');
+  });
+
+  it('is followed by its guardian, and when both are killed by the next helper', async () => {
+    for (const both of [false, true]) {
+      const session = await Session.open();
+      await session.ask(`bind ${NIC}`);
+      await session.ask(`permit ${groups[NIC]}`);
+      const { helper, guardian } = await helpers();
+      // Stopped, so that it gets itself no other guardian in between.
+      await sh(both ? `kill -STOP ${helper}; kill -9 ${guardian}; kill -9 ${helper}` : `kill -9 ${helper}`);
+      await session.command.exited;
+      if (both) {
+        assert.equal(await driverOf(NIC), 'vfio-pci');
+        assert.match(await sh(`${HELPER} list`), /^note undid what a helper that was killed had left\nhello 1 0\n\nok$/);
+      }
+      await until('the journal is gone', '[ "$(ls /run/vitrine)" = lock ]');
+      await nicWorks(link);
+    }
+  });
+
+  it('gives no disk away that the host uses, in whatever way', async () => {
+    const session = await Session.open();
+    const disk = '/dev/nvme0n1';
+    await sh(`modprobe ext4; mkdir -p /mnt/disk; mke2fs -q -F -t ext4 ${disk} && mount ${disk} /mnt/disk`);
+    assert.match((await session.ask(`bind ${NVME}`, 'mounted')).why, /nvme0n1 lies on 0000:00:06\.0 and is mounted at \/mnt\/disk/);
+    await sh('umount /mnt/disk');
+    // In a mount namespace that the helper does not see.
+    const hidden = await lab.start(['unshare', '-m', 'sh', '-c', `mount ${disk} /mnt/disk && echo mounted && read line`], { cwd: '/', user: 'root' });
+    hidden.stderr.resume();
+    await new Promise((resolve) => hidden.stdout.once('data', resolve));
+    await session.ask(`bind ${NVME}`, 'in-use');
+    hidden.stdin.end();
+    await hidden.exited;
+    await sh(`mkswap ${disk} && swapon ${disk}`);
+    await session.ask(`bind ${NVME}`, 'swap');
+    await sh(`swapoff ${disk}`);
+    assert.equal(await driverOf(NVME), 'nvme');
+    await session.ask(`bind ${NVME}`);
+    assert.equal(await driverOf(NVME), 'vfio-pci');
+    assert.equal(await session.end(), 0);
+    // The host's driver works with it again.
+    await until('the disk is there', `[ -b ${disk} ]`);
+    assert.equal(await sh(`echo vitrine > ${disk}; sync; head -c 7 ${disk}`), 'vitrine');
+  });
+
+  it('lets a process of the user\'s pin more, and no other one', async () => {
+    const program = [
+      "const koffi = require('koffi'); const c = koffi.load('libc.so.6');",
+      "const mmap = c.func('void *mmap(void *at, size_t length, int protection, int flags, int fd, long offset)'); const mlock = c.func('int mlock(void *at, size_t length)');",
+      `const at = mmap(null, ${64 * MiB}, 3, 0x22, -1, 0);`,
+      "process.stdin.on('data', () => console.log(mlock(at, " + String(64 * MiB) + ')));',
+      'console.log(process.pid);',
+    ].join('\n');
+    const machine = await lab.start(['sh', '-c', 'ulimit -l 8192; exec "$@"', 'sh', process.execPath, '-e', program], { cwd: top });
+    machine.stderr.resume();
+    const said = async (): Promise<string> => String(await new Promise((resolve) => machine.stdout.once('data', (chunk: Buffer) => resolve(chunk.toString().trim()))));
+    const pid = await said();
+    machine.stdin.write('\n');
+    assert.equal(await said(), '-1');
+    const session = await Session.open();
+    const limits = `sed -n 's/^Max locked memory *//p' /proc/${pid}/limits`;
+    const before = await sh(limits);
+    assert.match(before, /^8388608 /);
+    assert.match((await session.ask(`memlock ${pid} ${2 ** 41}`, 'memory')).why, /2097\d\d\d MiB more would be pinned, and the host can spare \d+ MiB/);
+    await session.ask('memlock 2 8388608', 'not-yours');
+    await session.ask(`memlock ${(await helpersPid())} 4294967296`, 'not-yours');
+    await session.ask(`memlock ${pid} ${128 * MiB}`);
+    machine.stdin.write('\n');
+    assert.equal(await said(), '0');
+    assert.equal(await session.end(), 0);
+    assert.equal(await sh(limits), before);
+    machine.kill();
+    await machine.exited.catch(() => {});
+  });
+
+  /** The agent's process: root's. */
+  const helpersPid = (): Promise<string> => sh('echo $PPID');
+
+  it('binds and releases for the command line', async () => {
+    const vitrine = (words: string, user: 'root' | 'user') => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', path.join(top, 'src/cli/main.ts'), ...words.split(' ')], { cwd: '/', user, timeout: PATIENCE, env: user === 'root' ? { SUDO_UID: uid } : {} });
+    await sh('[ ! -e /usr/bin/pkexec ] || mount --bind /dev/null /usr/bin/pkexec');
+    const asked = await vitrine('bind 00:07.0', 'user');
+    assert.equal(asked.code, 1, asked.stderr);
+    assert.match(asked.stderr, new RegExp(`pkexec, which asks for it, is not installed.*printf '%s\\\\n' 'bind ${EDU}' 'permit ${groups[EDU]}' \\| sudo ${HELPER} apply`, 's'));
+    await sh('[ ! -e /usr/bin/pkexec ] || umount /usr/bin/pkexec');
+    const bound = await vitrine('bind 00:07.0', 'root');
+    assert.deepEqual([bound.code, bound.stderr], [0, '']);
+    assert.equal(await driverOf(EDU), 'vfio-pci');
+    assert.equal(await sh(`stat -c %u /dev/vfio/${groups[EDU]}`), uid);
+    const released = await vitrine('release', 'root');
+    assert.deepEqual([released.code, released.stdout], [0, `${EDU} is back; it had no driver.\n`]);
+    assert.equal(await bindingOf(EDU), 'none\n(null)');
+    // The same by hand, as the message says.
+    await sh(`printf '%s\\n' 'bind ${EDU}' 'permit ${groups[EDU]}' | SUDO_UID=${uid} ${HELPER} apply`);
+    assert.match(await sh('cat /run/vitrine/lease.*', 'user'), /\nkept$/);
+    await sh(`${HELPER} release ${EDU}`);
+    assert.equal(await sh('ls /run/vitrine'), 'lock');
+  });
+
+  it('is started by polkit when that says yes, and the user is told when it says no, or nobody can be asked', { skip: !fs.existsSync('/usr/bin/pkexec') && 'pkexec is not installed' }, async () => {
+    const script = path.join(top, 'lab/tests/support/open-lease.ts');
+    const open = () => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', script, EDU], { cwd: top, timeout: PATIENCE });
+    const decide = (result: string) => sh(`echo 'polkit.addRule(function(action, subject) { if (action.id == "org.vitrine.helper.lease" && subject.user == "'"$(id -nu ${uid})"'") return ${result}; });' > /etc/polkit-1/rules.d/10-test.rules; ` +
+      '[ ! -e /run/polkitd.pid ] || kill $(cat /run/polkitd.pid); /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 & echo $! > /run/polkitd.pid; n=0; until dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.PolicyKit1 2>/dev/null | grep -q "uint32 $(cat /run/polkitd.pid)$"; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done');
+    await sh('mkdir -p /run/dbus /etc/polkit-1/rules.d; mount -t tmpfs -o mode=755 tmpfs /etc/polkit-1/rules.d; dbus-daemon --system --fork --nopidfile');
+    await decide('polkit.Result.YES');
+    const yes = await open();
+    assert.deepEqual([yes.code, yes.stdout], [0, `bound, driver vfio-pci\nended with 0\n`], yes.stderr);
+    assert.equal(await bindingOf(EDU), 'none\n(null)');
+    await decide('polkit.Result.NO');
+    assert.match((await open()).stdout, /^lease-denied Cannot give devices to the machine: permission was refused\./);
+    await decide('polkit.Result.NOT_HANDLED');
+    assert.match((await open()).stdout, new RegExp(`^lease-no-agent .*no authentication agent runs.*\\| sudo ${HELPER} apply`, 's'));
+    assert.equal(await bindingOf(EDU), 'none\n(null)');
+  });
+});
