@@ -107,6 +107,37 @@ test('scale, console, log, screenshot and the menu of keys are there', async ({ 
   }
 });
 
+test('a graphics processor draws the screen by WebGL, and again after it lost everything', async ({ app }) => {
+  const { page } = app;
+  // The tests' browsers have none: here one that says so.
+  await page.addInitScript(() => {
+    const own = HTMLCanvasElement.prototype.getContext as (this: HTMLCanvasElement, kind: string, attributes?: object) => RenderingContext | null;
+    HTMLCanvasElement.prototype.getContext = function (this: HTMLCanvasElement, kind: string, attributes?: object) {
+      return own.call(this, kind, { ...attributes, failIfMajorPerformanceCaveat: false });
+    } as typeof HTMLCanvasElement.prototype.getContext;
+  });
+  await page.reload();
+  await startOnPage(page, demoName);
+  const canvas = screen(page).locator('canvas');
+  await expect(canvas).toHaveAttribute('data-painter', 'webgl2');
+  await untilPixelsChange(page, await pixels(page));
+  await app.shot('machine-webgl');
+  await canvas.evaluate(async (element) => {
+    const lose = (element as HTMLCanvasElement).getContext('webgl2')!.getExtension('WEBGL_lose_context')!;
+    const event = (name: string): Promise<unknown> => new Promise((resolve) => element.addEventListener(name, resolve, { once: true }));
+    const lost = event('webglcontextlost');
+    lose.loseContext();
+    await lost;
+    await new Promise((resolve) => setTimeout(resolve)); // it is lost once the event has been dealt with
+    const restored = event('webglcontextrestored');
+    lose.restoreContext();
+    await restored;
+  });
+  const drawn = Number(await canvas.getAttribute('data-frames'));
+  await expect.poll(async () => Number(await canvas.getAttribute('data-frames'))).toBeGreaterThan(drawn + 5);
+  await untilPixelsChange(page, await pixels(page));
+});
+
 test('the app is killed and comes back: the machine ran on, and its screen is there', async ({ app }) => {
   await startOnPage(app.page, demoName);
   const before = app.machines();
