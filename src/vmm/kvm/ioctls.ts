@@ -34,6 +34,7 @@ export const KVM_GET_CLOCK = io(READ, 0x7c, 48);
 export const KVM_GET_PIT2 = io(READ, 0x9f, 112);
 export const KVM_SET_PIT2 = io(WRITE, 0xa0, 112);
 export const KVM_SIGNAL_MSI = io(WRITE, 0xa5, 32);
+export const KVM_CREATE_DEVICE = io(READ | WRITE, 0xe0, 12);
 export const KVM_SET_DEVICE_ATTR = io(WRITE, 0xe1, 24);
 export const KVM_GET_DEVICE_ATTR = io(WRITE, 0xe2, 24);
 export const KVM_HAS_DEVICE_ATTR = io(WRITE, 0xe3, 24);
@@ -135,3 +136,9 @@ export const KVM_PIT_SPEAKER_DUMMY = 1;
 // a vCPU's attributes
 export const KVM_VCPU_TSC_CTRL = 0;
 export const KVM_VCPU_TSC_OFFSET = 0;
+
+// KVM's VFIO device (Documentation/virt/kvm/devices/vfio.rst)
+export const KVM_DEV_TYPE_VFIO = 4;
+export const KVM_DEV_VFIO_GROUP = 1;
+export const KVM_DEV_VFIO_GROUP_ADD = 1;
+export const KVM_DEV_VFIO_GROUP_DEL = 2;

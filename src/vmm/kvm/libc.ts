@@ -51,8 +51,10 @@ function check(result: number, what: string): number {
 
 export const O_RDWR = 2;
 export const O_CLOEXEC = 0o2000000;
+export const EPERM = 1;
 export const EINTR = 4;
 export const EAGAIN = 11;
+export const ENOMEM = 12;
 export const EFAULT = 14;
 export const EBUSY = 16;
 export const EEXIST = 17;
@@ -83,22 +85,15 @@ const MAP_ANONYMOUS = 0x20;
 const MAP_NORESERVE = 0x4000;
 
 /**
- * Maps `length` bytes of `fd` somewhere in the process, for KVM alone: no JavaScript object has it. `unmap` takes it away.
+ * A run of addresses that nothing else in the process gets, and nothing may touch until something is mapped over it.
  * @param align a power of two of whole pages @returns its address. Throws SystemError.
  */
-export function mapShared(length: number, fd: number, offset: number, align: number): number {
-  const reserved = Number(cMmap(0, length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  if (reserved === -1 || reserved >= 2 ** 63) throw new SystemError(`mmap ${length} bytes`, errno());
-  const address = Math.ceil(reserved / align) * align;
-  try {
-    mapFixed(address, length, fd, offset);
-  } catch (thrown) {
-    unmap(reserved, length + align);
-    throw thrown;
-  }
-  if (address > reserved) unmap(reserved, address - reserved);
-  const end = reserved + length + align;
-  if (end > address + length) unmap(address + length, end - address - length);
+export function reserve(length: number, align: number): number {
+  const start = Number(cMmap(0, length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  if (start < 0 || start >= 2 ** 63) throw new SystemError(`reserve ${length} bytes`, errno());
+  const address = Math.ceil(start / align) * align;
+  if (address > start) unmap(start, address - start);
+  if (start + align > address) unmap(address + length, start + align - address);
   return address;
 }
 

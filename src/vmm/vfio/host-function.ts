@@ -3,7 +3,7 @@
 import { allOnes, type Width } from '../bus/handler.ts';
 import { errno, errnoName, ioctlStruct, ioctlValue, readAt, writeAt } from '../kvm/libc.ts';
 import * as V from './ioctls.ts';
-import { irqSet, type IrqInfo, type RegionInfo } from './layouts.ts';
+import { hotReset, irqSet, type IrqInfo, type RegionInfo } from './layouts.ts';
 
 /** The real device; a fake in tests. */
 export interface HostFunction {
@@ -12,7 +12,7 @@ export interface HostFunction {
   write(region: number, offset: number, width: Width, value: number): void;
   /** VFIO_DEVICE_SET_IRQS. @returns 0, how many vectors there could be instead, or a negative error number */
   setIrqs(options: { index: number; action: number; start: number; fds: readonly number[] | null; count?: number }): number;
-  /** Resets the function alone (FLR, power, or bus where it is alone). False when it cannot be. */
+  /** Resets the function: alone (FLR, power, or bus where it is alone), else with all that is reset with it. False when it cannot be. */
   reset(): boolean;
   readonly regions: readonly RegionInfo[];
   readonly irqs: readonly IrqInfo[];
@@ -23,7 +23,10 @@ export interface HostFunctionDescription {
   readonly fd: number;
   readonly regions: readonly RegionInfo[];
   readonly irqs: readonly IrqInfo[];
+  /** It can be reset alone. */
   readonly resettable: boolean;
+  /** Else: descriptors of the groups that can be reset with it, if all of them are the machine's. */
+  readonly together?: readonly number[];
 }
 
 export class VfioFunction implements HostFunction {
@@ -31,6 +34,7 @@ export class VfioFunction implements HostFunction {
   readonly irqs: readonly IrqInfo[];
   readonly #fd: number;
   readonly #resettable: boolean;
+  readonly #together: readonly number[] | undefined;
   readonly #bytes = new Uint8Array(4);
   readonly #view = new DataView(this.#bytes.buffer);
 
@@ -39,6 +43,7 @@ export class VfioFunction implements HostFunction {
     this.regions = description.regions;
     this.irqs = description.irqs;
     this.#resettable = description.resettable;
+    this.#together = description.together;
   }
 
   read(region: number, offset: number, width: Width): number {
@@ -60,7 +65,8 @@ export class VfioFunction implements HostFunction {
   }
 
   reset(): boolean {
-    return this.#resettable && ioctlValue(this.#fd, V.VFIO_DEVICE_RESET, 0) === 0;
+    if (this.#resettable) return ioctlValue(this.#fd, V.VFIO_DEVICE_RESET, 0) === 0;
+    return this.#together !== undefined && ioctlStruct(this.#fd, V.VFIO_DEVICE_PCI_HOT_RESET, hotReset(this.#together)) === 0;
   }
 }
 

@@ -1,0 +1,66 @@
+// Where a device of the host is for VFIO: its IOMMU group and who else is in it, read from sysfs (Documentation/ABI/testing/sysfs-bus-pci,
+// sysfs-kernel-iommu_groups). Nothing is changed. What the whole host has, and what may be given away, is the business of src/main.
+import { existsSync, readdirSync, readlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { refusal } from './words.ts';
+
+/** As Linux writes a PCI address: domain:bus:device.function. */
+export const ADDRESS_PATTERN = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
+
+/** The drivers that hold a device for VFIO: vfio-pci and what derives from it (mlx5-vfio-pci, …). */
+const FOR_VFIO = /vfio[-_]pci$/;
+/** Drivers beside which VFIO calls a group whole (drivers/vfio/group.c, drivers/iommu): a bridge's, and the one that does nothing. */
+const HARMLESS = /^(pci-stub|pcieport)$/;
+
+export interface Member {
+  readonly address: string;
+  readonly driver: string | undefined;
+}
+
+export interface Location {
+  readonly address: string;
+  /** The group's number, which is the name of its node in /dev/vfio. */
+  readonly group: string;
+  readonly driver: string;
+  readonly members: readonly Member[];
+}
+
+function linkName(path: string): string | undefined {
+  try {
+    return basename(readlinkSync(path));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Throws VitrineError no-such-device, no-iommu or device-not-bound. @param sys where sysfs is */
+export function locate(address: string, sys = '/sys'): Location {
+  const device = join(sys, 'bus/pci/devices', address);
+  if (!ADDRESS_PATTERN.test(address) || !existsSync(device)) {
+    throw refusal(address, 'this computer has no such PCI device.', '"vitrine devices" lists what there is; an address looks like 0000:03:00.0.', 'no-such-device');
+  }
+  const group = linkName(join(device, 'iommu_group'));
+  if (group === undefined) {
+    throw refusal(address, 'it is in no IOMMU group: no IOMMU keeps its memory accesses apart.', 'Switch on VT-d or AMD-Vi in the firmware set-up, and start Linux with intel_iommu=on on Intel.', 'no-iommu');
+  }
+  const driver = linkName(join(device, 'driver'));
+  if (driver === undefined || !FOR_VFIO.test(driver)) {
+    const has = driver === undefined ? 'it has no driver' : `the host's driver ${driver} has it`;
+    throw refusal(address, `${has}; it must be bound to vfio-pci first.`, `Run: vitrine bind ${address}`, 'device-not-bound');
+  }
+  return { address, group, driver, members: groupMembers(group, sys) };
+}
+
+export function groupMembers(group: string, sys = '/sys'): Member[] {
+  const folder = join(sys, 'kernel/iommu_groups', group, 'devices');
+  try {
+    return readdirSync(folder).sort().map((address) => ({ address, driver: linkName(join(sys, 'bus/pci/devices', address, 'driver')) }));
+  } catch {
+    return [];
+  }
+}
+
+/** The members that keep a group from being given away: other drivers have them. */
+export function obstacles(members: readonly Member[]): Member[] {
+  return members.filter(({ driver }) => driver !== undefined && !FOR_VFIO.test(driver) && !HARMLESS.test(driver));
+}
