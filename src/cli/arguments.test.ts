@@ -168,3 +168,23 @@ test('Ctrl+A X ends, twice sends one, and anything else goes to the guest', () =
   assert.deepEqual(read('bc'), ['\x01bc', false]);
   assert.deepEqual(read('d\x01xe'), ['d', true]);
 });
+
+test('devices of the host: addresses, ROMs, slots, and what they cannot be', () => {
+  const devices = (...words: string[]) => {
+    const request = parseCommandLine(['run', '--kernel', 'k', ...words], '/here');
+    assert.ok(request.command === 'run');
+    return request.machine.devices;
+  };
+  assert.deepEqual(devices('--vfio-pci', '0000:03:00.0', '--device', 'pci-test', '--vfio-pci', '0001:a0:1f.7,slot=9,rom=my,rom.bin', '--vfio-pci', '0000:03:00.1,rom=off,slot=5', '--vfio-pci', '0000:03:00.2,rom=/r'), [
+    { kind: 'pci-test' },
+    { kind: 'vfio-pci', address: '0000:03:00.0' },
+    { kind: 'vfio-pci', address: '0001:a0:1f.7', slot: 9, rom: { file: '/here/my,rom.bin' } },
+    { kind: 'vfio-pci', address: '0000:03:00.1', slot: 5, rom: 'off' },
+    { kind: 'vfio-pci', address: '0000:03:00.2', rom: { file: '/r' } },
+  ]);
+  const refused: [string, RegExp][] = [
+    ['', /looks like 0000:03:00.0/], ['03:00.0', /looks like/], ['0000:03:00.8', /looks like/], ['0000:03:20.0', /looks like/], ['0000:03:00.0,rom=', /no option/], ['0000:03:00.0,rom', /no option/], ['0000:03:00.0,slot=x', /is no number/],
+    ['0000:03:00.0,slot=3,slot=4', /twice/], ['0000:03:00.0,rom=off,rom=a', /twice/], ['0000:03:00.0,slot=2', /the display's/],
+  ];
+  for (const [words, why] of refused) assert.throws(() => devices('--vfio-pci', words), (e) => e instanceof VitrineError && e.problem.code === 'usage' && why.test(e.message), words);
+});

@@ -5,7 +5,7 @@ import type { NewMachine } from '../shared/protocol/front.ts';
 import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
 import { REMOVE_SECONDS, type Backend } from '../shared/protocol/machine.ts';
 import { canonicalAddress } from '../main/lease/protocol.ts';
-import { parseDevice, type DeviceWish } from './device-words.ts';
+import { parseDevice, parseHostDevice, type DeviceWish } from './device-words.ts';
 import { HELP } from './help.ts';
 import { usage } from './usage.ts';
 
@@ -108,7 +108,7 @@ function display(text: string): NewMachine['display'] {
 function parseRun(args: string[], cwd: string): Request {
   const { values } = words('run', args, {
     kernel: { type: 'string' }, initrd: { type: 'string' }, append: { type: 'string' }, memory: { type: 'string' }, cpus: { type: 'string' },
-    serial: { type: 'string' }, display: { type: 'string' }, device: { type: 'string', multiple: true }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS,
+    serial: { type: 'string' }, display: { type: 'string' }, device: { type: 'string', multiple: true }, 'vfio-pci': { type: 'string', multiple: true }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS,
   }, { least: 0, most: 0, what: '' });
   const text = (name: string) => values[name] as string | undefined;
   const path = (name: string) => {
@@ -129,7 +129,10 @@ function parseRun(args: string[], cwd: string): Request {
       cpus: text('cpus') === undefined ? 1 : wholeNumber(text('cpus')!, '--cpus', 1, MAX_CPUS, 'the number of CPUs'),
       boot: { kernel, initrd: path('initrd'), append: text('append') ?? '' },
       display: display(text('display') ?? 'none'),
-      devices: ((values.device ?? []) as string[]).map((each) => parseDevice(each, '--device ')),
+      devices: [
+        ...((values.device ?? []) as string[]).map((each) => parseDevice(each, '--device ')),
+        ...((values['vfio-pci'] ?? []) as string[]).map((each) => parseHostDevice(each, cwd)),
+      ],
       onReset: 'stop',
       testDevices: true,
       exitOnHalt: values['exit-on-halt'] === true,

@@ -1,4 +1,5 @@
-// A PCI device as the command line says it: "pci-test,slot=5,functions=2,window=1M,dirty-log".
+// A PCI device as the command line says it: "pci-test,slot=5,functions=2,window=1M,dirty-log"; one of the host: "0000:03:00.0,rom=FILE".
+import { isAbsolute, resolve } from 'node:path';
 import * as v from 'valibot';
 import { deviceConfig } from '../shared/machine-config.ts';
 import { usage } from './usage.ts';
@@ -23,6 +24,27 @@ export function parseDevice(text: string, where = ''): DeviceWish {
     const match = value === undefined ? null : /^(\d{1,12})([KMG]?)$/i.exec(value);
     if (value !== undefined && match === null) throw usage(on, `"${value}" is no ${name === 'window' ? 'size' : 'number'}.`);
     wish[key] = match === null ? true : Number(match[1]) * UNITS[match[2]!.toUpperCase()]!;
+  }
+  const checked = v.safeParse(deviceConfig, wish);
+  if (!checked.success) throw usage(on, checked.issues[0].message);
+  return wish as DeviceWish;
+}
+
+/**
+ * What follows --vfio-pci: "ADDRESS[,rom=FILE|off][,slot=N]". A file may have commas in its name if it comes last.
+ * @param cwd what a relative file is relative to. Throws a problem with code "usage".
+ */
+export function parseHostDevice(text: string, cwd: string): DeviceWish {
+  const on = `--vfio-pci ${text}`;
+  const [address = '', rest = ''] = text.split(/,(.*)/s);
+  const wish: Record<string, unknown> = { kind: 'vfio-pci', address };
+  for (let left = rest; left !== ''; ) {
+    const [, name, value, more = ''] = /^(slot)=([^,]*)(?:,(.*))?$/s.exec(left) ?? /^(rom)=(off)(?:,(.*))?$/s.exec(left) ?? /^(rom)=(.+)$/s.exec(left) ?? [];
+    if (name === undefined || value === undefined) throw usage(on, `"${left}" is no option of it: there are rom=FILE, rom=off and slot=N.`);
+    if (name in wish) throw usage(on, `${name} is given twice.`);
+    if (name === 'slot' && !/^\d{1,3}$/.test(value)) throw usage(on, `"${value}" is no number.`);
+    wish[name] = name === 'slot' ? Number(value) : value === 'off' ? 'off' : { file: isAbsolute(value) ? value : resolve(cwd, value) };
+    left = more;
   }
   const checked = v.safeParse(deviceConfig, wish);
   if (!checked.success) throw usage(on, checked.issues[0].message);

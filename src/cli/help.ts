@@ -53,6 +53,8 @@ Runs a machine that lives as long as this command. Its kernel is a Linux bzImage
                       no screen (default), or one that any open window of Vitrine shows
   --device KIND[,OPTION…]
                       a PCI device; may be given several times. ${DEVICES}
+  --vfio-pci ADDRESS[,rom=FILE|off][,slot=N]
+                      a device of this computer, bound to vfio-pci; may be given several times. Its expansion ROM is its own, a file's, or none
   --exit-on-halt      end when every CPU has halted with interrupts off
 ${BACKENDS}
 

@@ -40,6 +40,9 @@ const slot = v.pipe(
 const KIB = 2 ** 10;
 const WINDOW = 'A memory window is a power of two, from 128 KiB to 512 GiB.';
 
+/** Domain, bus, device and function of a device of the host. */
+export const HOST_ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
+
 /** A PCI device that a machine has beside its chipset and its display. */
 export const deviceConfig = v.variant('kind', [
   /** Made for tests of guests and of PCI itself (src/vmm/devices/pci-test): every kind of BAR, of interrupt and of capability. */
@@ -56,8 +59,19 @@ export const deviceConfig = v.variant('kind', [
     /** MSI-X table and pending bits lie in BAR 0, beside the registers, and not in a BAR of their own. */
     sharedMsix: v.optional(v.boolean(), false),
   }),
+  /** A device of the host, by VFIO (src/vmm/vfio): bound to vfio-pci when the machine starts. */
+  v.object({
+    kind: v.literal('vfio-pci'),
+    slot: v.optional(slot),
+    /** As Linux writes it. */
+    address: v.pipe(v.string(), v.regex(HOST_ADDRESS, 'An address looks like 0000:03:00.0.')),
+    /** Its expansion ROM: the device's own unless told. */
+    rom: v.optional(v.union([v.literal('off'), v.object({ file: path })])),
+  }),
 ], (issue) => `There is no PCI device of the kind ${issue.received}.`);
 export type DeviceConfig = v.InferOutput<typeof deviceConfig>;
+export type PciTestConfig = Extract<DeviceConfig, { kind: 'pci-test' }>;
+export type HostDeviceConfig = Extract<DeviceConfig, { kind: 'vfio-pci' }>;
 
 export const machineConfig = v.object({
   version: v.literal(CONFIG_VERSION),

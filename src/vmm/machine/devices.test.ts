@@ -6,6 +6,7 @@ import { programForDirectBoot } from '../arch/x86/chipset/chipset.ts';
 import { ECAM_BASE, ECAM_SIZE, PM_BASE } from '../arch/x86/layout.ts';
 import type { Width } from '../bus/handler.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
+import { GsiRouting } from '../irq/routing.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { MEMORY_BYTES } from '../devices/pci-test/pci-test.ts';
 import { PciTestStore } from '../devices/pci-test/parts.ts';
@@ -52,6 +53,7 @@ test('no access of a guest makes a device throw', () => {
     parking: { parkOthers: (): void => {}, release: (): void => {} },
     events: { set: (): void => {}, remove: (): void => {} },
     msi: { send: (): void => {} },
+    interrupts: { irqfd: (): void => {}, routes: new GsiRouting(platform.arena, () => {}) },
   };
   const consumed: number[] = [];
   const all: MachineDevices[] = [buildDevices(platform, ram, options, parts, { onSerialOutput: (bytes) => void consumed.push(bytes.length) })];

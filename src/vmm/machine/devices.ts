@@ -21,6 +21,7 @@ import { standardWindows } from '../pci/allocate.ts';
 import type { IoEvents, MemorySlots, MsiSink, Parking } from '../pci/device.ts';
 import { PciHost } from '../pci/host.ts';
 import { Topology } from '../pci/topology.ts';
+import type { InterruptWiring } from '../vfio/interrupts.ts';
 import { buildPlugged, type PluggedDescription } from './plugged.ts';
 
 /** What decides the devices; the same in every thread. */
@@ -65,6 +66,7 @@ export interface KvmSide {
   readonly parking: Parking;
   readonly events: IoEvents;
   readonly msi: MsiSink;
+  readonly interrupts: InterruptWiring;
 }
 
 export function buildDevices(platform: Platform, ram: GuestMemory, options: DeviceOptions, kvm: KvmSide, consumers: Consumers = {}): MachineDevices {
@@ -93,7 +95,8 @@ export function buildDevices(platform: Platform, ram: GuestMemory, options: Devi
     display = new DisplayAdapter(platform, attachWindow(options.display.vram), options.display, `00:0${SLOT_DISPLAY}.0 display`);
     host.add(display, SLOT_DISPLAY);
   }
-  for (const description of options.plugged ?? []) buildPlugged(platform, kvm.msi, description).forEach((device, number) => host.add(device, description.slot, number));
+  host.intx.onRoute = (pirq, irq) => kvm.interrupts.routes.routePin(pirq, irq);
+  for (const description of options.plugged ?? []) buildPlugged(platform, kvm, description).forEach((device, number) => host.add(device, description.slot, number));
   return {
     io, memory, topology, host, chipset, serial, i8042, rtc, pm, hotplug, fwCfg, display,
     get all() {

@@ -7,10 +7,11 @@
 import { VitrineError } from '../../shared/errors.ts';
 import type { DeviceConfig } from '../../shared/machine-config.ts';
 import type { PluggedDevice } from '../../shared/protocol/machine.ts';
-import type { PciTestStore } from '../devices/pci-test/parts.ts';
+import type { PciDevice } from '../pci/device.ts';
 import type { Slices } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
-import { buildPlugged, chooseSlots, equip, type PluggedDescription } from './plugged.ts';
+import type { Equipment } from './equipment.ts';
+import { buildPlugged, chooseSlots, type PluggedDescription } from './plugged.ts';
 import type { MachineThread } from './thread.ts';
 
 /** What a vCPU's thread is told; see VcpuThreads.tell. */
@@ -25,14 +26,14 @@ export function obeyPlugMail(thread: MachineThread, mail: PlugMail): void {
     return;
   }
   thread.arena.learn(mail.slices);
-  thread.devices.host.plug(buildPlugged(thread.platform, thread.msi, mail.device), mail.device.slot);
+  thread.devices.host.plug(buildPlugged(thread.platform, thread, mail.device), mail.device.slot);
 }
 
 export interface HotPlugParts {
   readonly name: string;
   /** The control thread's. */
   readonly thread: MachineThread;
-  readonly store: PciTestStore;
+  readonly equipment: Equipment;
   /** Devices that the machine began with. */
   readonly plugged: readonly PluggedDescription[];
   tell(mail: PlugMail): Promise<void>;
@@ -85,19 +86,21 @@ export class HotPlug {
    */
   async add(config: DeviceConfig): Promise<{ slot: number; told: boolean }> {
     const attempted = 'add the device';
-    const { thread, store } = this.#parts;
+    const { thread, equipment } = this.#parts;
     const { host, hotplug } = thread.devices;
     const taken = [...host.functions().map(({ slot }) => slot), ...this.#busy];
     const [slot] = chooseSlots([config], taken, attempted) as [number];
     this.#busy.add(slot);
     let description: PluggedDescription | undefined;
+    let functions: readonly PciDevice[] = [];
     try {
-      const device = (description = equip(config, slot, store));
+      const device = (description = equipment.equip(config, slot));
       const { built, slices } = thread.arena.record(() => {
-        const functions = buildPlugged(thread.platform, thread.msi, device);
+        const functions = buildPlugged(thread.platform, thread, device);
         for (const each of functions) thread.attention.register(each.label);
         return functions;
       });
+      functions = built;
       host.plug(built, slot);
       await this.#parts.tell({ kind: 'plug', device, slices });
       for (const each of built) each.reset();
@@ -107,7 +110,7 @@ export class HotPlug {
       host.unplug(slot);
       // A thread that ended needs nothing of it any more; those that did not build it have nothing to drop.
       await this.#parts.tell({ kind: 'unplug', slot }).catch(() => {});
-      description?.parts.forEach((parts) => store.give(parts));
+      if (description !== undefined) equipment.give(description, functions);
       this.#busy.delete(slot);
       if (thrown instanceof VitrineError) throw thrown;
       throw this.#problem(attempted, `it could not be built: ${thrown instanceof Error ? thrown.message : String(thrown)}.`, '', 'device-not-built');
@@ -176,17 +179,18 @@ export class HotPlug {
   async #eject(slot: number, why: string): Promise<void> {
     const description = this.#descriptions.get(slot);
     if (description === undefined || this.#busy.has(slot)) return;
-    const { thread, store } = this.#parts;
+    const { thread, equipment } = this.#parts;
     const { host, hotplug } = thread.devices;
     this.#busy.add(slot);
     this.#descriptions.delete(slot);
+    const functions = host.functions().filter((each) => each.slot === slot).map(({ device }) => device);
     host.withdraw(slot);
     host.unplug(slot);
     hotplug.gone(slot);
     for (const { timer } of this.#waiters.get(slot) ?? []) clearTimeout(timer);
     this.#parts.log(`${description.config.kind} left slot ${slot}: ${why}`);
     await this.#parts.tell({ kind: 'unplug', slot });
-    description.parts.forEach((parts) => store.give(parts));
+    equipment.give(description, functions);
     this.#busy.delete(slot);
     for (const { resolve } of this.#waiters.get(slot) ?? []) resolve();
     this.#waiters.delete(slot);

@@ -6,7 +6,6 @@ import type { PointerInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome, PluggedDevice } from '../../shared/protocol/machine.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { MachineRequest } from '../devices/device.ts';
-import { PciTestStore } from '../devices/pci-test/parts.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { encodePng } from '../display/png.ts';
 import { ScreenSource } from '../display/screen-source.ts';
@@ -16,6 +15,7 @@ import { SerialBacklog, Watched, type LogBacklog, type MachineControl, type Mach
 import { Arena } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import { directBoot, fwCfgItems } from './direct-boot.ts';
+import { Equipment } from './equipment.ts';
 import { entryFile } from './entry.ts';
 import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
@@ -23,7 +23,7 @@ import { HotPlug } from './hot-plug.ts';
 import { writeChips } from './initial-chips.ts';
 import { installKickHandler } from './kick.ts';
 import { MachineLog } from './machine-log.ts';
-import { chooseSlots, equip } from './plugged.ts';
+import { chooseSlots } from './plugged.ts';
 import { dumpRegisters } from './register-dump.ts';
 import { SerialInput } from './serial-input.ts';
 import { ServiceLoop } from './service-loop.ts';
@@ -42,6 +42,8 @@ const FRUITLESS_MS = 5000;
 const HALT_CHECK_MS = 500;
 const LED_CHECK_MS = 200;
 const JOIN_MS = 5000;
+/** Patience with a guest whose device the host wants back. */
+const WANTED_BACK_SECONDS = 60;
 /** Bytes for the registers of all devices, those that come later included; committed as they are used. */
 const ARENA_BYTES = 16 * 2 ** 20;
 /** What made another thread fail is told by that thread, at once; this long it is waited for. */
@@ -90,7 +92,7 @@ export class Machine implements MachineControl {
   #threads: VcpuThreads | null = null;
   #thread: MachineThread | null = null;
   #screen: ScreenSource | null = null;
-  readonly #store = new PciTestStore();
+  #equipment: Equipment | null = null;
   #hotPlug: HotPlug | null = null;
   #services: ServiceLoop | null = null;
   #serialInput: SerialInput | null = null;
@@ -147,7 +149,13 @@ export class Machine implements MachineControl {
     const vram = config.display.kind === 'canvas' ? allocateWindow(VRAM_BYTES) : null;
     if (vram !== null) for (const advice of [MADV_DONTFORK, MADV_DONTDUMP]) advise(vram.address, vram.size, advice);
     const slots = chooseSlots(config.devices);
-    const plugged = config.devices.map((device, index) => equip(device, slots[index]!, this.#store));
+    const equipment = (this.#equipment = new Equipment({
+      name: config.name, ram, vm: vm.fd,
+      log: (text) => this.#log.say('info', text),
+      wanted: (slot, address) => this.#guard(() => this.#wantedBack(slot, address)),
+      failed: (_, address) => this.#log.say('error', `the device ${address} of the host reports an error that cannot be mended; a reset of the machine may help`),
+    }));
+    const plugged = config.devices.map((device, index) => equipment.equip(device, slots[index]!));
     const arena = new Arena(ARENA_BYTES);
     const description: ThreadDescription = {
       arena: arena.describe(),
@@ -170,7 +178,7 @@ export class Machine implements MachineControl {
     });
     this.#thread = thread;
     this.#hotPlug = new HotPlug({
-      name: config.name, thread, store: this.#store, plugged,
+      name: config.name, thread, equipment, plugged,
       tell: (mail) => this.#threads!.tell(mail),
       log: (text) => this.#log.say('info', text),
       failed: (thrown) => this.fail(thrown),
@@ -193,6 +201,12 @@ export class Machine implements MachineControl {
       },
     });
     await this.#threads.ready;
+  }
+
+  /** The host wants a device back: the guest is asked for it. */
+  #wantedBack(slot: number, address: string): void {
+    this.#log.say('warning', `the host wants its device ${address} back`);
+    this.#hotPlug?.remove(slot, { force: false, seconds: WANTED_BACK_SECONDS }).catch((thrown: unknown) => this.#log.say('warning', sentence(toProblem(thrown, 'give the device back', address))));
   }
 
   #openScreen(thread: MachineThread, vram: Window): void {
@@ -526,8 +540,8 @@ export class Machine implements MachineControl {
     const gone = this.#threads === null || (await this.#threads.ended(JOIN_MS));
     this.#screen?.close();
     if (gone) {
+      this.#equipment?.close(thread?.devices.host.functions().map(({ device }) => device) ?? []);
       this.#parts?.close();
-      this.#store.close();
     } else this.#log.say('error', `${this.threadsLeft} of its threads did not end`);
   }
 

@@ -1,21 +1,33 @@
 // The PCI devices that a machine's file asks for, or that are added while it runs: which slot each takes, what it needs of the host, and the
 // building of it, alike in every thread.
 import { VitrineError } from '../../shared/errors.ts';
-import { DISPLAY_SLOT, FIRST_SLOT, LAST_SLOT, type DeviceConfig } from '../../shared/machine-config.ts';
+import { DISPLAY_SLOT, FIRST_SLOT, LAST_SLOT, type DeviceConfig, type HostDeviceConfig, type PciTestConfig } from '../../shared/machine-config.ts';
 import { PciTest, type PciTestParts } from '../devices/pci-test/pci-test.ts';
 import type { PciTestStore } from '../devices/pci-test/parts.ts';
 import type { Platform } from '../devices/device.ts';
 import type { MsiSink, PciDevice } from '../pci/device.ts';
+import type { HostDeviceDescription } from '../vfio/host-devices.ts';
+import { VfioFunction } from '../vfio/host-function.ts';
+import type { InterruptWiring } from '../vfio/interrupts.ts';
+import { Passthrough } from '../vfio/passthrough.ts';
 
 /** Slots for devices of this kind, ascending. */
 export const DEVICE_SLOTS: readonly number[] = Array.from({ length: LAST_SLOT - FIRST_SLOT + 1 }, (_, i) => FIRST_SLOT + i).filter((slot) => slot !== DISPLAY_SLOT);
 
-/** Crosses to a Worker by structured clone. */
-export interface PluggedDescription {
+/** Crosses to a Worker by structured clone: what a device is, and what it needs of the host (equipment.ts). */
+export type PluggedDescription = PciTestDescription | { readonly slot: number; readonly config: HostDeviceConfig; readonly taken: HostDeviceDescription };
+
+export interface PciTestDescription {
   readonly slot: number;
-  readonly config: DeviceConfig;
+  readonly config: PciTestConfig;
   /** For each function. */
   readonly parts: readonly PciTestParts[];
+}
+
+/** What devices need of the machine. */
+export interface PluggedSide {
+  readonly msi: MsiSink;
+  readonly interrupts: InterruptWiring;
 }
 
 function problem(attempted: string, on: string, why: string, remedy: string, code: string): VitrineError {
@@ -42,12 +54,17 @@ export function chooseSlots(devices: readonly DeviceConfig[], taken: readonly nu
   });
 }
 
-/** Control thread: what the functions of a device need of the host. */
-export function equip(config: DeviceConfig, slot: number, store: PciTestStore): PluggedDescription {
+/** Control thread: what the functions of a test device need of the host. */
+export function equip(config: PciTestConfig, slot: number, store: PciTestStore): PciTestDescription {
   return { slot, config, parts: Array.from({ length: config.functions }, () => store.take()) };
 }
 
 /** The functions of a device, function 0 first; in no slot yet. */
-export function buildPlugged(platform: Platform, msi: MsiSink, { slot, config, parts }: PluggedDescription): PciDevice[] {
-  return parts.map((each, number) => new PciTest(platform, msi, slot * 8 + number, each, config));
+export function buildPlugged(platform: Platform, { msi, interrupts }: PluggedSide, description: PluggedDescription): PciDevice[] {
+  const { slot } = description;
+  if ('taken' in description) {
+    const { passthrough, host } = description.taken;
+    return [new Passthrough(platform, passthrough, { host: new VfioFunction(host), wiring: interrupts })];
+  }
+  return description.parts.map((each, number) => new PciTest(platform, msi, slot * 8 + number, each, description.config));
 }

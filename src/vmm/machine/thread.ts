@@ -1,5 +1,7 @@
 // What a thread of a machine is built from, and the building: the same for the control thread and for every vCPU Worker.
+import { GsiRouting } from '../irq/routing.ts';
 import { IrqLines } from '../irq/irq-lines.ts';
+import type { InterruptWiring } from '../vfio/interrupts.ts';
 import { Vm } from '../kvm/vm.ts';
 import { GuestMemory, type RamWindow } from '../memory/guest-memory.ts';
 import type { MsiSink } from '../pci/device.ts';
@@ -33,6 +35,7 @@ export interface MachineThread {
   readonly lines: IrqLines;
   readonly slots: KvmSlots;
   readonly msi: MsiSink;
+  readonly interrupts: InterruptWiring;
   readonly platform: ThreadPlatform;
   readonly devices: MachineDevices;
 }
@@ -55,7 +58,9 @@ export function buildThread(description: ThreadDescription, vcpu: number, post: 
   const platform = new ThreadPlatform({ arena: shared, clock, control, lines, attention, boots, post });
   const parking = { parkOthers: () => states.parkForCommit(vcpu), release: () => states.releaseCommit() };
   const msi: MsiSink = { send: (address, data) => void vm.signalMsi(address, data) };
-  const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm), msi }, consumers);
+  const routes = new GsiRouting(shared, (table) => vm.setRouting(table));
+  const interrupts: InterruptWiring = { irqfd: (fd, gsi, options) => vm.irqfd(fd, gsi, options), routes };
+  const devices = buildDevices(platform, ram, description.devices, { slots, parking, events: new KvmIoEvents(vm), msi, interrupts }, consumers);
   if (control) for (const device of devices.all) attention.register(device.label);
-  return { arena: shared, vm, ram, clock, attention, boots, states, lines, slots, msi, platform, devices };
+  return { arena: shared, vm, ram, clock, attention, boots, states, lines, slots, msi, interrupts, platform, devices };
 }

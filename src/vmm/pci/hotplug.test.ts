@@ -6,6 +6,7 @@ import * as t from '../devices/pci-test/pci-test.ts';
 import { pciTestConfig } from '../devices/pci-test/testing.ts';
 import { buildPlugged, equip, type PluggedDescription } from '../machine/plugged.ts';
 import { Arena } from '../sync/arena.ts';
+import { FakeWiring } from '../vfio/testing.ts';
 import { FakePlatform } from '../testing/fake-platform.ts';
 import { assignResources } from './allocate.ts';
 import { FakeEvents, FakeMsi, FakeParking, FakeSlots, ProbeDevice, TEST_WINDOWS, configRead, configWrite, testMachine, type TestMachine } from './testing.ts';
@@ -25,7 +26,7 @@ function rig() {
   let turn = 0;
   const plug = (description: PluggedDescription): t.PciTest[] => {
     const all = machines.map((machine, thread) => {
-      const functions = buildPlugged(platforms[thread]!, new FakeMsi(), description) as t.PciTest[];
+      const functions = buildPlugged(platforms[thread]!, { msi: new FakeMsi(), interrupts: new FakeWiring() }, description) as t.PciTest[];
       machine.host.plug(functions, description.slot);
       return functions;
     });

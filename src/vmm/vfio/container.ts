@@ -32,22 +32,20 @@ function opened(path: string, on: string): number {
 
 export class VfioContainer {
   readonly #fd: number;
-  readonly #name: string;
   readonly #groups: HeldGroup[] = [];
   readonly #mapped: { iova: number; size: number }[] = [];
   readonly #dev: string;
   #hasIommu = false;
 
-  private constructor(fd: number, name: string, dev: string) {
+  private constructor(fd: number, dev: string) {
     this.#fd = fd;
-    this.#name = name;
     this.#dev = dev;
   }
 
-  /** Throws VitrineError. @param name the machine's, for errors @param on the device that it is for @param dev where VFIO's nodes are */
-  static open(name: string, on: string, dev = '/dev/vfio'): VfioContainer {
+  /** Throws VitrineError. @param on the device that it is for @param dev where VFIO's nodes are */
+  static open(on: string, dev = '/dev/vfio'): VfioContainer {
     const fd = opened(join(dev, 'vfio'), on);
-    const container = new VfioContainer(fd, name, dev);
+    const container = new VfioContainer(fd, dev);
     const version = ioctlValue(fd, V.VFIO_GET_API_VERSION, 0);
     if (version !== V.VFIO_API_VERSION || ioctlValue(fd, V.VFIO_CHECK_EXTENSION, V.VFIO_TYPE1v2_IOMMU) !== 1) {
       close(fd);
@@ -60,9 +58,13 @@ export class VfioContainer {
     return this.#groups;
   }
 
-  /** Takes a device's whole group. Nothing happens if it is held already. Throws VitrineError. */
-  addGroup({ address, group }: Location): void {
-    if (this.#groups.some(({ name }) => name === group)) return;
+  groupFd(group: string): number | undefined {
+    return this.#groups.find(({ name }) => name === group)?.fd;
+  }
+
+  /** Takes a device's whole group. @returns false if it is held already. Throws VitrineError. */
+  addGroup({ address, group }: Location): boolean {
+    if (this.groupFd(group) !== undefined) return false;
     const fd = opened(join(this.#dev, group), address);
     try {
       const status = L.sized(L.GROUP_STATUS);
@@ -76,13 +78,23 @@ export class VfioContainer {
       throw thrown;
     }
     this.#groups.push({ name: group, fd });
-    if (this.#hasIommu) return;
+    if (this.#hasIommu) return true;
     if (ioctlValue(this.#fd, V.VFIO_SET_IOMMU, V.VFIO_TYPE1v2_IOMMU) < 0) {
       const why = errno();
       const unsafe = why === EPERM ? ' This computer cannot keep the interrupts of devices apart (no interrupt remapping).' : '';
       throw refusal(address, `its IOMMU cannot be used (${errnoName(why)}).${unsafe}`, unsafe === '' ? '' : 'Switch on interrupt remapping in the firmware set-up. It can be forced with the parameter allow_unsafe_interrupts=1 of vfio_iommu_type1; then a guest could disturb the host.', 'vfio-iommu');
     }
     this.#hasIommu = true;
+    return true;
+  }
+
+  /** Gives a group back; none of its devices may be open. */
+  removeGroup(group: string): void {
+    const index = this.#groups.findIndex(({ name }) => name === group);
+    if (index < 0) return;
+    const [{ fd }] = this.#groups.splice(index, 1) as [HeldGroup];
+    ioctlValue(fd, V.VFIO_GROUP_UNSET_CONTAINER, 0);
+    close(fd);
   }
 
   #notViable(address: string, group: string): Error {
@@ -103,18 +115,19 @@ export class VfioContainer {
     return L.iovaRanges(info);
   }
 
-  /** Maps the machine's RAM, which pins it. Throws VitrineError; what was mapped goes with close(). */
-  map(plan: DmaPlan): void {
+  /** Maps the machine's RAM, which pins it, as far as it is not mapped yet. Throws VitrineError; what was mapped goes with close(). @param on the machine's name */
+  map(plan: DmaPlan, on: string): void {
     const [hole] = plan.unreachable;
     if (hole !== undefined) {
       const place = `0x${hole.start.toString(16)} to 0x${(hole.end - 1).toString(16)}`;
-      throw refusal(this.#name, `its memory would lie at ${place}, which devices cannot reach on this computer.`, 'Give the machine less memory, or no device of the host.', 'reserved-region');
+      throw refusal(on, `its memory would lie at ${place}, which devices cannot reach on this computer.`, 'Give the machine less memory, or no device of the host.', 'reserved-region');
     }
     for (const { iova, hva, size } of plan.maps) {
+      if (this.#mapped.some((each) => iova >= each.iova && iova + size <= each.iova + each.size)) continue;
       if (ioctlStruct(this.#fd, V.VFIO_IOMMU_MAP_DMA, L.dmaMap({ iova, hva, size })) < 0) {
         const why = errno();
         const remedy = why === ENOMEM ? 'Give the machine less memory, or raise the limit of locked memory.' : '';
-        throw refusal(this.#name, `${Math.round(size / 2 ** 20)} MiB of its memory at 0x${iova.toString(16)} cannot be mapped for devices (${errnoName(why)}).`, remedy, why === ENOMEM ? 'memlock-too-low' : 'vfio');
+        throw refusal(on, `${Math.round(size / 2 ** 20)} MiB of its memory at 0x${iova.toString(16)} cannot be mapped for devices (${errnoName(why)}).`, remedy, why === ENOMEM ? 'memlock-too-low' : 'vfio');
       }
       this.#mapped.push({ iova, size });
     }
@@ -122,8 +135,7 @@ export class VfioContainer {
 
   /** A descriptor of one device of a group that is held. Throws VitrineError. */
   openDevice({ address, group }: Location): number {
-    const held = this.#groups.find(({ name }) => name === group)!;
-    const fd = ioctlStruct(held.fd, V.VFIO_GROUP_GET_DEVICE_FD, new TextEncoder().encode(`${address}\0`));
+    const fd = ioctlStruct(this.groupFd(group)!, V.VFIO_GROUP_GET_DEVICE_FD, new TextEncoder().encode(`${address}\0`));
     if (fd < 0) {
       const why = errno();
       if (why === EBUSY) throw refusal(address, 'it is in use by another machine.', 'End that machine first.', 'device-in-use');
@@ -135,10 +147,7 @@ export class VfioContainer {
   /** In order; every device descriptor must be closed. */
   close(): void {
     for (const mapping of this.#mapped.splice(0).reverse()) ioctlStruct(this.#fd, V.VFIO_IOMMU_UNMAP_DMA, L.dmaUnmap(mapping));
-    for (const { fd } of this.#groups.splice(0).reverse()) {
-      ioctlValue(fd, V.VFIO_GROUP_UNSET_CONTAINER, 0);
-      close(fd);
-    }
+    for (const { name } of this.#groups.toReversed()) this.removeGroup(name);
     close(this.#fd);
   }
 }

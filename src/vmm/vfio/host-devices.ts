@@ -44,68 +44,81 @@ export interface HostDeviceDescription {
 }
 
 export interface HostDevicesOptions {
+  /** The machine's. */
   readonly name: string;
-  readonly wishes: readonly HostDeviceWish[];
   readonly ram: GuestMemory;
   /** The VM's descriptor. */
   readonly vm: number;
   readonly log: (text: string) => void;
+  /** The host wants this device back. */
+  readonly wanted: (slot: number, address: string) => void;
+  /** It reported an error that nobody can mend (PCIe AER). */
+  readonly failed: (slot: number, address: string) => void;
+}
+
+/** What is held of VFIO while there is any device. */
+interface Hold {
+  readonly container: VfioContainer;
+  readonly kvm: KvmVfio;
 }
 
 interface Taken {
   readonly description: HostDeviceDescription;
+  readonly location: Location;
   readonly reserved: readonly { address: number; length: number }[];
-  /** The host wants it back; the device reported an error. */
   readonly request?: number;
   readonly error?: number;
 }
 
 export class HostDevices {
-  readonly #container: VfioContainer;
-  readonly #kvm: KvmVfio;
+  readonly #options: HostDevicesOptions;
   readonly #taken: Taken[] = [];
-  readonly #log: (text: string) => void;
+  #hold: Hold | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** Takes them. Throws VitrineError, and holds nothing then. */
-  static take(options: HostDevicesOptions): HostDevices {
-    const { name, wishes, ram, vm, log } = options;
-    const addresses = new Set<string>();
-    const locations = wishes.map(({ address }) => {
-      if (addresses.has(address)) throw refusal(address, 'it is given to this machine twice.', 'Give it once.', 'device-twice');
-      addresses.add(address);
-      return locate(address);
-    });
-    checkMemlock(ram.size, name);
-    const container = VfioContainer.open(name, wishes[0]!.address);
-    let devices: HostDevices | undefined;
+  constructor(options: HostDevicesOptions) {
+    this.#options = options;
+  }
+
+  /** Takes one; with the first the machine's RAM is pinned and mapped for devices. Throws VitrineError or SystemError, and holds no more than before then. */
+  take(wish: HostDeviceWish): HostDeviceDescription {
+    const { address } = wish;
+    if (this.#taken.some(({ location }) => location.address === address)) throw refusal(address, 'this machine has it already.', 'Give it once.', 'device-twice');
+    const location = locate(address);
     try {
-      for (const location of locations) container.addGroup(location);
-      const windows = ram.windows.map((window, index) => ({ gpa: window.gpa, size: window.size, hva: ram.windowHva(index) }));
-      container.map(planDma(windows, container.allowed()));
-      devices = new HostDevices(container, new KvmVfio(vm), log);
-      for (const { fd } of container.groups) devices.#kvm.add(fd);
-      for (const [index, wish] of wishes.entries()) devices.#take(locations[index]!, wish);
-      return devices;
+      const hold = (this.#hold ??= this.#begin(address));
+      if (hold.container.addGroup(location)) {
+        hold.kvm.add(hold.container.groupFd(location.group)!);
+        // A group may narrow what the IOMMU translates, so it is looked at with each; what is mapped stays.
+        const { ram, name } = this.#options;
+        const windows = ram.windows.map((window, index) => ({ gpa: window.gpa, size: window.size, hva: ram.windowHva(index) }));
+        hold.container.map(planDma(windows, hold.container.allowed()), name);
+      }
+      const taken = this.#open(hold.container, location, wish);
+      this.#taken.push(taken);
+      this.#timer ??= setInterval(() => this.#listen(), NOTIFIER_MS);
+      return taken.description;
     } catch (thrown) {
-      if (devices === undefined) container.close();
-      else devices.close();
+      this.#release(location.group);
       throw thrown;
     }
   }
 
-  private constructor(container: VfioContainer, kvm: KvmVfio, log: (text: string) => void) {
-    this.#container = container;
-    this.#kvm = kvm;
-    this.#log = log;
+  #begin(address: string): Hold {
+    const { ram, name, vm } = this.#options;
+    checkMemlock(ram.size, name);
+    const container = VfioContainer.open(address);
+    try {
+      return { container, kvm: new KvmVfio(vm) };
+    } catch (thrown) {
+      container.close();
+      throw thrown;
+    }
   }
 
-  get descriptions(): HostDeviceDescription[] {
-    return this.#taken.map(({ description }) => description);
-  }
-
-  #take(location: Location, { address, slot, rom: romWish }: HostDeviceWish): void {
-    const fd = this.#container.openDevice(location);
+  #open(container: VfioContainer, location: Location, { address, slot, rom: romWish }: HostDeviceWish): Taken {
+    const { log } = this.#options;
+    const fd = container.openDevice(location);
     const reserved: { address: number; length: number }[] = [];
     try {
       const info = L.sized(L.DEVICE_INFO);
@@ -115,14 +128,15 @@ export class HostDevices {
       const config = recordConfig(fd, regions[V.VFIO_PCI_CONFIG_REGION_INDEX]!, address);
       const layout = layOutConfig(config, regions.slice(0, LAST_BAR + 1).map(({ size }) => size));
       const resettable = (L.header(info).flags & V.VFIO_DEVICE_FLAGS_RESET) !== 0;
-      const mapped = this.#mapBars(fd, address, regions, layout, reserved);
-      const rom = romWish === 'off' ? undefined : romWish === undefined ? this.#ownRom(fd, address, regions) : romFromFile(romWish.file, address);
-      const description = {
-        passthrough: { address, slot, config, mapped, rom },
-        host: { fd, regions, irqs, resettable, together: resettable ? undefined : this.#together(fd) },
+      const mapped = mapBars(fd, address, regions, layout, reserved, log);
+      const rom = romWish === 'off' ? undefined : romWish === undefined ? ownRom(fd, address, regions, log) : romFromFile(romWish.file, address);
+      if (layout.hidden.length > 0) log(`host ${address}: capabilities ${layout.hidden.join(', ')} are hidden from the guest`);
+      return {
+        location, reserved,
+        description: { passthrough: { address, slot, config, mapped, rom }, host: { fd, regions, irqs, resettable, together: resettable ? undefined : together(fd, container) } },
+        request: notifier(fd, irqs[V.VFIO_PCI_REQ_IRQ_INDEX]!),
+        error: notifier(fd, irqs[V.VFIO_PCI_ERR_IRQ_INDEX]!),
       };
-      if (layout.hidden.length > 0) this.#log(`host ${address}: capabilities ${layout.hidden.join(', ')} are hidden from the guest`);
-      this.#taken.push({ description, reserved, request: notifier(fd, irqs[V.VFIO_PCI_REQ_IRQ_INDEX]!), error: notifier(fd, irqs[V.VFIO_PCI_ERR_IRQ_INDEX]!) });
     } catch (thrown) {
       for (const { address: at, length } of reserved) unmap(at, length);
       close(fd);
@@ -130,75 +144,90 @@ export class HostDevices {
     }
   }
 
-  /** Maps what may be mapped of each BAR, at one run of addresses a BAR. */
-  #mapBars(fd: number, address: string, regions: readonly L.RegionInfo[], layout: ConfigLayout, reserved: { address: number; length: number }[]): Record<number, Backing | undefined> {
-    const mapped: Record<number, Backing | undefined> = {};
-    for (const { index, kind } of layout.bars) {
-      const region = regions[index]!;
-      if (kind === 'io' || (region.flags & V.VFIO_REGION_INFO_FLAG_MMAP) === 0) continue;
-      const pieces = mappedPieces(region.size, region.sparse, msixExtents(layout, index), MAX_SLOTS_PER_BAR);
-      if (pieces.length === 0) continue;
-      const hva = reserve(region.size, region.size >= HUGE ? HUGE : PAGE);
-      reserved.push({ address: hva, length: region.size });
-      try {
-        for (const { offset, size } of pieces) mapFixed(hva + offset, size, fd, region.offset + offset);
-        mapped[index] = { hva, bytes: region.size, dirtyLog: false, pieces: pieces.map(({ offset, size }) => ({ offset, bytes: size })) };
-      } catch (thrown) {
-        if (!(thrown instanceof SystemError)) throw thrown;
-        this.#log(`host ${address}: BAR ${index} cannot be mapped (${thrown.code}); every access to it is forwarded`);
-      }
+  #listen(): void {
+    for (const { description, location, request, error } of this.#taken) {
+      const { slot } = description.passthrough;
+      if (request !== undefined && takeEventfd(request) > 0) this.#options.wanted(slot, location.address);
+      if (error !== undefined && takeEventfd(error) > 0) this.#options.failed(slot, location.address);
     }
-    return mapped;
   }
 
-  #ownRom(fd: number, address: string, regions: readonly L.RegionInfo[]): PassthroughDescription['rom'] {
-    const region = regions[V.VFIO_PCI_ROM_REGION_INDEX]!;
-    if (region.size === 0) return undefined;
-    const config = regions[V.VFIO_PCI_CONFIG_REGION_INDEX]!;
-    const command = new Uint8Array(2);
-    readAt(fd, command, 2, config.offset + PCI_COMMAND);
-    command[0] = command[0]! | COMMAND_MEMORY;
-    writeAt(fd, command, 2, config.offset + PCI_COMMAND);
-    const rom = romFromDevice(fd, region);
-    if (rom === undefined) this.#log(`host ${address}: its expansion ROM cannot be read; a file can take its place (rom=FILE)`);
-    return rom;
+  /** Gives one back: no thread uses it any more, and it is quiet. VFIO resets it. */
+  give(address: string): void {
+    const index = this.#taken.findIndex(({ location }) => location.address === address);
+    if (index < 0) return;
+    const [{ description, location, reserved, request, error }] = this.#taken.splice(index, 1) as [Taken];
+    for (const { address: at, length } of reserved) unmap(at, length);
+    close(description.host.fd);
+    for (const fd of [request, error]) if (fd !== undefined) close(fd);
+    this.#release(location.group);
   }
 
-  /** The groups to be reset with a device that cannot be reset alone, if all of them are this machine's. */
-  #together(fd: number): number[] | undefined {
-    const info = L.sized(L.HOT_RESET_INFO + MOST_TOGETHER * L.DEPENDENT_DEVICE);
-    if (ioctlStruct(fd, V.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) < 0) return undefined;
-    const groups = new Set(L.dependentDevices(info).map(({ group }) => String(group)));
-    const held = this.#container.groups.filter(({ name }) => groups.has(name));
-    return held.length === groups.size && groups.size > 0 ? held.map(({ fd: group }) => group) : undefined;
-  }
-
-  /** Listens for the host. @param wanted the host wants the device at this address back @param failed it reported an error that nobody can mend */
-  watch(wanted: (address: string) => void, failed: (address: string) => void): void {
-    this.#timer = setInterval(() => {
-      for (const { description, request, error } of this.#taken) {
-        const { address } = description.passthrough;
-        if (request !== undefined && takeEventfd(request) > 0) wanted(address);
-        if (error !== undefined && takeEventfd(error) > 0) failed(address);
-      }
-    }, NOTIFIER_MS);
-  }
-
-  /**
-   * Gives them back. No vCPU may run. Devices are quiet by now (Passthrough.quiesce); each is reset by VFIO when its descriptor goes.
-   * @param descriptors eventfds that were made for their interrupts
-   */
-  close(descriptors: readonly number[] = []): void {
-    clearInterval(this.#timer);
-    for (const { description, reserved, request, error } of this.#taken.splice(0).reverse()) {
-      for (const { address, length } of reserved) unmap(address, length);
-      close(description.host.fd);
-      for (const fd of [request, error]) if (fd !== undefined) close(fd);
+  /** Lets go of a group without devices, and of everything with the last. */
+  #release(group: string): void {
+    const hold = this.#hold;
+    if (hold === undefined) return;
+    if (this.#taken.length === 0) {
+      clearInterval(this.#timer);
+      this.#timer = undefined;
+      hold.kvm.close();
+      hold.container.close();
+      this.#hold = undefined;
+    } else if (!this.#taken.some(({ location }) => location.group === group)) {
+      const fd = hold.container.groupFd(group);
+      if (fd === undefined) return;
+      hold.kvm.remove(fd);
+      hold.container.removeGroup(group);
     }
-    this.#kvm.close();
-    this.#container.close();
-    for (const fd of descriptors) close(fd);
   }
+
+  /** Gives all of them back. No vCPU may run. */
+  close(): void {
+    for (const { location } of [...this.#taken].reverse()) this.give(location.address);
+  }
+}
+
+/** Maps what may be mapped of each BAR, at one run of addresses a BAR. */
+function mapBars(fd: number, address: string, regions: readonly L.RegionInfo[], layout: ConfigLayout, reserved: { address: number; length: number }[], log: (text: string) => void): Record<number, Backing | undefined> {
+  const mapped: Record<number, Backing | undefined> = {};
+  for (const { index, kind } of layout.bars) {
+    const region = regions[index]!;
+    if (kind === 'io' || (region.flags & V.VFIO_REGION_INFO_FLAG_MMAP) === 0) continue;
+    const pieces = mappedPieces(region.size, region.sparse, msixExtents(layout, index), MAX_SLOTS_PER_BAR);
+    if (pieces.length === 0) continue;
+    const hva = reserve(region.size, region.size >= HUGE ? HUGE : PAGE);
+    reserved.push({ address: hva, length: region.size });
+    try {
+      for (const { offset, size } of pieces) mapFixed(hva + offset, size, fd, region.offset + offset);
+      mapped[index] = { hva, bytes: region.size, dirtyLog: false, pieces: pieces.map(({ offset, size }) => ({ offset, bytes: size })) };
+    } catch (thrown) {
+      if (!(thrown instanceof SystemError)) throw thrown;
+      log(`host ${address}: BAR ${index} cannot be mapped (${thrown.code}); every access to it is forwarded`);
+    }
+  }
+  return mapped;
+}
+
+function ownRom(fd: number, address: string, regions: readonly L.RegionInfo[], log: (text: string) => void): PassthroughDescription['rom'] {
+  const region = regions[V.VFIO_PCI_ROM_REGION_INDEX]!;
+  if (region.size === 0) return undefined;
+  const config = regions[V.VFIO_PCI_CONFIG_REGION_INDEX]!;
+  const command = new Uint8Array(2);
+  readAt(fd, command, 2, config.offset + PCI_COMMAND);
+  command[0] = command[0]! | COMMAND_MEMORY;
+  writeAt(fd, command, 2, config.offset + PCI_COMMAND);
+  const rom = romFromDevice(fd, region);
+  if (rom === undefined) log(`host ${address}: its expansion ROM cannot be read; a file can take its place (rom=FILE)`);
+  return rom;
+}
+
+/** The groups to be reset with a device that cannot be reset alone, if all of them are this machine's. */
+function together(fd: number, container: VfioContainer): number[] | undefined {
+  const info = L.sized(L.HOT_RESET_INFO + MOST_TOGETHER * L.DEPENDENT_DEVICE);
+  if (ioctlStruct(fd, V.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) < 0) return undefined;
+  const groups = new Set(L.dependentDevices(info).map(({ group }) => String(group)));
+  const held = container.groups.filter(({ name }) => groups.has(name));
+  return held.length === groups.size && groups.size > 0 ? held.map(({ fd: group }) => group) : undefined;
 }
 
 function regionInfo(fd: number, index: number): L.RegionInfo {

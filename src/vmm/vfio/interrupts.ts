@@ -7,7 +7,7 @@
 // that say NORESIZE, so there the whole table is set up at enable, entries without eventfd staying silent.
 // INTx is level-triggered: VFIO masks it as it signals; KVM signals the second eventfd at the guest's end of interrupt, and VFIO unmasks.
 // State is in the arena. The device's mutex is held around every method; its users are the table's handler and configuration writes.
-import { eventfd, readable, takeEventfd } from '../kvm/libc.ts';
+import { close, eventfd, readable, takeEventfd } from '../kvm/libc.ts';
 import type { Arena } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import { irqError, type HostFunction } from './host-function.ts';
@@ -23,6 +23,8 @@ export interface InterruptWiring {
     free(...gsis: readonly number[]): void;
     takePin(pirq: number): number;
     releasePin(pirq: number): void;
+    /** In PIC mode PIRQ 0 to 3 arrives at this ISA interrupt; 0 for none. */
+    routePin(pirq: number, isa: number): void;
   };
 }
 
@@ -102,10 +104,17 @@ export class Interrupts {
     return this.#state[STATE_WANTED]!;
   }
 
-  /** All eventfds that were made, for closing at the end. */
-  get descriptors(): number[] {
+  /** All eventfds that were made. */
+  get #descriptors(): number[] {
     const fds = Array.from({ length: this.#most }, (_, vector) => this.#vectors[vector * VECTOR_WORDS + FD]!);
     return [...fds, this.#resample[0]!].filter((fd) => fd !== 0);
+  }
+
+  /** Closes the eventfds; everything must be off. */
+  close(): void {
+    for (const fd of this.#descriptors) close(fd);
+    this.#vectors.fill(0);
+    this.#resample[0] = 0;
   }
 
   #count(mode: Exclude<Mode, typeof MODE_NONE>): number {
@@ -131,7 +140,7 @@ export class Interrupts {
     }
     host.setIrqs({ index: INDEX[mode], action: V.VFIO_IRQ_SET_ACTION_TRIGGER, start: 0, fds: null, count: 0 });
     // What arrived too late belongs to no one.
-    for (const fd of this.descriptors) takeEventfd(fd);
+    for (const fd of this.#descriptors) takeEventfd(fd);
     this.#state.fill(0);
   }
 

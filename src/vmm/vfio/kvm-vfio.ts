@@ -35,6 +35,13 @@ export class KvmVfio {
     this.#groups.push(group);
   }
 
+  remove(group: number): void {
+    const index = this.#groups.indexOf(group);
+    if (index < 0) return;
+    this.#groups.splice(index, 1);
+    this.#set(k.KVM_DEV_VFIO_GROUP_DEL, group);
+  }
+
   close(): void {
     for (const group of this.#groups.splice(0).reverse()) this.#set(k.KVM_DEV_VFIO_GROUP_DEL, group);
     close(this.#fd);

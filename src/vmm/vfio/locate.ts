@@ -2,10 +2,8 @@
 // sysfs-kernel-iommu_groups). Nothing is changed. What the whole host has, and what may be given away, is the business of src/main.
 import { existsSync, readdirSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { HOST_ADDRESS } from '../../shared/machine-config.ts';
 import { refusal } from './words.ts';
-
-/** As Linux writes a PCI address: domain:bus:device.function. */
-export const ADDRESS_PATTERN = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$/;
 
 /** The drivers that hold a device for VFIO: vfio-pci and what derives from it (mlx5-vfio-pci, …). */
 const FOR_VFIO = /vfio[-_]pci$/;
@@ -36,7 +34,7 @@ function linkName(path: string): string | undefined {
 /** Throws VitrineError no-such-device, no-iommu or device-not-bound. @param sys where sysfs is */
 export function locate(address: string, sys = '/sys'): Location {
   const device = join(sys, 'bus/pci/devices', address);
-  if (!ADDRESS_PATTERN.test(address) || !existsSync(device)) {
+  if (!HOST_ADDRESS.test(address) || !existsSync(device)) {
     throw refusal(address, 'this computer has no such PCI device.', '"vitrine devices" lists what there is; an address looks like 0000:03:00.0.', 'no-such-device');
   }
   const group = linkName(join(device, 'iommu_group'));

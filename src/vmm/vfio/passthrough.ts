@@ -219,14 +219,20 @@ export class Passthrough implements PciDevice {
    * (PciHost.reset), and with it the slots; until then nobody runs who could touch them.
    */
   reset(): void {
-    this.quiesce();
+    this.#quiesce();
     if (!this.#host.reset()) this.#platform.log(this.label, 'it cannot be reset alone; it begins in the state in which it was');
     this.#table?.reset();
     this.interrupts.enablePin();
   }
 
-  /** No interrupt, no DMA, no decoding; awake. For a reset, and for the end. */
-  quiesce(): void {
+  /** The end: quiet, and its eventfds closed. No other thread has it any more. VFIO resets it once more when its descriptor goes. */
+  dispose(): void {
+    this.#quiesce();
+    this.interrupts.close();
+  }
+
+  /** No interrupt, no DMA, no decoding; awake. */
+  #quiesce(): void {
     const { power } = this.layout;
     this.interrupts.disable();
     if (power !== undefined) this.#host.write(CONFIG, power, 2, this.#host.read(CONFIG, power, 2) & ~(C.POWER_STATE | C.POWER_PME_STATUS));

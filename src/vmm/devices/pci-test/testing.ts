@@ -1,8 +1,9 @@
 // PCI test devices on a machine without KVM, three threads' instances in turns: for tests of the device and of PCI with it.
-import { deviceConfig, type DeviceConfig } from '../../../shared/machine-config.ts';
+import { deviceConfig, type PciTestConfig } from '../../../shared/machine-config.ts';
 import * as v from 'valibot';
 import { buildPlugged, chooseSlots, equip } from '../../machine/plugged.ts';
 import { FakeEvents, FakeMsi, FakeParking, FakeSlots, configRead, configWrite, testMachine, type TestMachine } from '../../pci/testing.ts';
+import { FakeWiring } from '../../vfio/testing.ts';
 import { FakePlatform } from '../../testing/fake-platform.ts';
 import { PciTestStore } from './parts.ts';
 import type { PciTest } from './pci-test.ts';
@@ -28,12 +29,12 @@ export interface PciTestRig {
   write(address: number, value: number, width?: 1 | 2 | 4): void;
 }
 
-export function pciTestConfig(more: Partial<v.InferInput<typeof deviceConfig>> = {}): DeviceConfig {
-  return v.parse(deviceConfig, { kind: 'pci-test', ...more });
+export function pciTestConfig(more: Partial<v.InferInput<typeof deviceConfig>> = {}): PciTestConfig {
+  return v.parse(deviceConfig, { kind: 'pci-test', ...more }) as PciTestConfig;
 }
 
 /** After power-on: nothing decodes. */
-export function pciTestRig(devices: readonly DeviceConfig[] = [pciTestConfig()], threads = 3): PciTestRig {
+export function pciTestRig(devices: readonly PciTestConfig[] = [pciTestConfig()], threads = 3): PciTestRig {
   const platform = new FakePlatform();
   const shared = { slots: new FakeSlots(), parking: new FakeParking(), events: new FakeEvents() };
   const msi = new FakeMsi();
@@ -46,7 +47,7 @@ export function pciTestRig(devices: readonly DeviceConfig[] = [pciTestConfig()],
     const own = thread === 0 ? platform : platform.peer();
     const machine = testMachine(own, shared);
     tests.push(descriptions.flatMap((description) => {
-      const functions = buildPlugged(own, msi, description) as PciTest[];
+      const functions = buildPlugged(own, { msi, interrupts: new FakeWiring() }, description) as PciTest[];
       functions.forEach((each, number) => machine.host.add(each, description.slot, number));
       return functions;
     }));

@@ -68,7 +68,7 @@ export class FakeMachine implements MachineControl {
   async addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }> {
     this.asked.push(`addDevice ${device.kind}`);
     this.devices.push(device);
-    return { slot: this.devices.length + 2, told: device.dirtyLog };
+    return { slot: this.devices.length + 2, told: device.kind === 'pci-test' && device.dirtyLog };
   }
 
   async removeDevice(slot: number, { force, seconds }: { force: boolean; seconds: number }): Promise<void> {

@@ -1,0 +1,45 @@
+// What pluggable devices need of the host, on the control thread: given to a device before it is built, taken back when no thread has it.
+import type { DeviceConfig } from '../../shared/machine-config.ts';
+import { PciTestStore } from '../devices/pci-test/parts.ts';
+import type { PciDevice } from '../pci/device.ts';
+import { HostDevices, type HostDevicesOptions } from '../vfio/host-devices.ts';
+import { Passthrough } from '../vfio/passthrough.ts';
+import { equip, type PluggedDescription } from './plugged.ts';
+
+export class Equipment {
+  readonly #store = new PciTestStore();
+  readonly #host: HostDevices;
+
+  constructor(options: HostDevicesOptions) {
+    this.#host = new HostDevices(options);
+  }
+
+  /** Throws VitrineError when the host cannot give what a device needs; nothing is taken then. */
+  equip(config: DeviceConfig, slot: number): PluggedDescription {
+    if (config.kind === 'vfio-pci') return { slot, config, taken: this.#host.take({ address: config.address, rom: config.rom, slot }) };
+    return equip(config, slot, this.#store);
+  }
+
+  /** No other thread has the device any more, and no guest sees it. @param functions the control thread's, as far as they were built */
+  give(description: PluggedDescription, functions: readonly PciDevice[]): void {
+    if (!('taken' in description)) {
+      for (const parts of description.parts) this.#store.give(parts);
+      return;
+    }
+    try {
+      for (const device of functions) if (device instanceof Passthrough) device.dispose();
+    } finally {
+      this.#host.give(description.config.address);
+    }
+  }
+
+  /** When no thread is left. @param functions the control thread's, whether guests see them or not */
+  close(functions: readonly PciDevice[]): void {
+    try {
+      for (const device of functions) if (device instanceof Passthrough) device.dispose();
+    } finally {
+      this.#host.close();
+      this.#store.close();
+    }
+  }
+}
