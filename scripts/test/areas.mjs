@@ -3,6 +3,7 @@
 //   { name, pattern, checks: whether the checks of all sources (types, lint) belong to it }
 export const areas = [
   { name: 'pci', pattern: /^(src\/vmm\/(pci|bus|devices\/pci-test)\/|src\/vmm\/machine\/pci-|lab\/tests\/pci)/ },
+  { name: 'vfio', pattern: /^(src\/vmm\/vfio\/|src\/main\/host-devices\/|src\/main\/lease\/|lab\/tests\/(vfio|lease|host-devices))/ },
   { name: 'main', pattern: /./, checks: true },
 ];
 

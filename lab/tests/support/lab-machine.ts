@@ -65,10 +65,17 @@ export class LabMachine {
   #read = 0;
   #errors = '';
 
-  /** Starts a machine; resolves when its vCPUs run. Rejects when it does not start. */
-  static async start(lab: LabHost, spec: MachineSpec): Promise<LabMachine> {
+  /**
+   * Starts a machine; resolves when its vCPUs run. Rejects when it does not start.
+   * @param memlock the ordinary user's limit of locked memory, as prlimit has it; else the lab's
+   */
+  static async start(lab: LabHost, spec: MachineSpec, memlock?: string): Promise<LabMachine> {
     const config = { version: 1, id: 'lab-test', name: 'Lab test', memory: 512 * 2 ** 20, cpus: 1, ...spec };
-    const command = await lab.start([process.execPath, path.join(bundle, 'driver.js'), JSON.stringify(config)], { cwd: top });
+    const own = [process.execPath, path.join(bundle, 'driver.js'), JSON.stringify(config)];
+    // Only root may raise the limit; the machine is an ordinary user's all the same.
+    const raised = ['/bin/sh', '-c', `exec prlimit --memlock=${memlock} setpriv --reuid=$U --regid=$G --init-groups --inh-caps=-all --bounding-set=-all "$@"`, 'machine', ...own];
+    const ids = memlock === undefined ? [] : (await lab.run(['sh', '-c', 'id -u; id -g'])).stdout.trim().split(/\s+/);
+    const command = memlock === undefined ? await lab.start(own, { cwd: top }) : await lab.start(raised, { cwd: top, user: 'root', env: { U: ids[0]!, G: ids[1]! } });
     const machine = new LabMachine(command);
     await machine.call('start');
     if (machine.outcome !== undefined) throw machine.#error(`the machine did not start: ${JSON.stringify(machine.outcome.problem)}`);
