@@ -21,6 +21,7 @@ import { equip } from '../machine/plugged.ts';
 import { GuestMemory } from '../memory/guest-memory.ts';
 import { allocateWindow } from '../memory/window.ts';
 import { FakePlatform } from '../testing/fake-platform.ts';
+import { FakeWiring } from '../vfio/testing.ts';
 import { barAddress, barDecodes, barRegister, barSpace, barTypeBits, barWriteMasks, decodeBit } from './bar.ts';
 import { FakeEvents, FakeMsi, FakeParking, FakeSlots, ProbeDevice, TEST_WINDOWS, configRead, configWrite, testMachine } from './testing.ts';
 import { LOW, answer, command, place, rig, set } from './test-rig.ts';
@@ -215,7 +216,7 @@ function wholeMachine() {
   const platform = new FakePlatform();
   const ram = GuestMemory.allocate(16 * 2 ** 20);
   const vram = allocateWindow(VRAM_BYTES);
-  const shared = { slots: new FakeSlots(), parking: new FakeParking(), events: new FakeEvents(), msi: new FakeMsi() };
+  const shared = { slots: new FakeSlots(), parking: new FakeParking(), events: new FakeEvents(), msi: new FakeMsi(), interrupts: new FakeWiring() };
   const store = new PciTestStore();
   const plugged = [equip(pciTestConfig({ functions: 2 }), 3, store), equip(pciTestConfig({ window: 2 ** 30, sharedMsix: true }), 4, store)];
   const options: DeviceOptions = { cpus: 1, physicalBits: 40, display: { width: 1280, height: 800, vram: vram.buffer }, testDevices: false, plugged, fwCfg: fwCfgItems(ram.size, 1).describe() };
