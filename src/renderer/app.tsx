@@ -1,12 +1,13 @@
 // The window: the bar, the ways to the pages, the page, and what may lie over it.
 import { useEffect, useRef, useState } from 'react';
-import { Keyboard, Monitor, Moon, Server, Sun, SunMoon } from 'lucide-react';
+import { Cpu, Keyboard, Monitor, Moon, Server, Sun, SunMoon } from 'lucide-react';
 import { ToggleButton, ToggleButtonGroup } from 'react-aria-components';
 import { Button, IconButton } from './components/button.tsx';
 import { SearchField } from './components/field.tsx';
 import { Notice } from './components/notice.tsx';
 import { onCommand, runCommand, typingInto } from './pages/commands.ts';
 import { Dialogs } from './pages/dialogs.tsx';
+import { DevicesPage } from './pages/devices/devices-page.tsx';
 import { HostPage } from './pages/host/host-page.tsx';
 import { LibraryPage } from './pages/library/library.tsx';
 import { MachinePage } from './pages/machine/machine-page.tsx';
@@ -84,7 +85,7 @@ export function App() {
   const offline = useFront((front) => front.status === 'offline');
 
   useEffect(() => onCommand((command) => {
-    if (command === 'machines' || command === 'computer') go({ page: command });
+    if (command === 'machines' || command === 'devices' || command === 'computer') go({ page: command });
     else if (command === 'new-machine') openDialog({ kind: 'new' });
     else if (command === 'shortcuts') openDialog({ kind: 'shortcuts' });
     else if (command === 'find') {
@@ -115,6 +116,7 @@ export function App() {
       <div className={styles.body}>
         <nav className={styles.nav} aria-label="Pages">
           <a href={hashOf({ page: 'machines' })} aria-current={route.page === 'machines' ? 'page' : undefined}><Server size={16} aria-hidden />Machines{count !== null && <>{' '}<small>{count}</small></>}</a>
+          <a href={hashOf({ page: 'devices' })} aria-current={route.page === 'devices' ? 'page' : undefined}><Cpu size={16} aria-hidden />Devices</a>
           <a href={hashOf({ page: 'computer' })} aria-current={route.page === 'computer' ? 'page' : undefined}><Monitor size={16} aria-hidden />This computer</a>
           <span className={styles.grow} />
           <div className={styles.navFoot}>
@@ -123,7 +125,7 @@ export function App() {
           </div>
         </nav>
         <main className={styles.main}>
-          {route.page === 'computer' ? <HostPage /> : <LibraryPage search={search} onSearch={setSearch} />}
+          {route.page === 'computer' ? <HostPage /> : route.page === 'devices' ? <DevicesPage address={route.address} /> : <LibraryPage search={search} onSearch={setSearch} />}
         </main>
       </div>
       {over}

@@ -2,7 +2,7 @@
 
 /** What the native menu asks of the page. */
 export type MenuCommand =
-  | 'machines' | 'computer' | 'new-machine' | 'find'
+  | 'machines' | 'devices' | 'computer' | 'new-machine' | 'find'
   | 'screen' | 'console' | 'log' | 'screenshot' | 'scale' | 'shortcuts';
 
 export interface Bridge {

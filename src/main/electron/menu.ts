@@ -39,6 +39,7 @@ export function setMenu(): void {
       label: 'View',
       submenu: [
         { label: 'Machines', click: tell('machines') },
+        { label: 'Devices', click: tell('devices') },
         { label: 'This computer', click: tell('computer') },
         { type: 'separator' },
         shown('Screen', 'Alt+1', tell('screen')),

@@ -7,6 +7,8 @@ test('a route survives its address', () => {
   const routes: Route[] = [
     { page: 'machines' },
     { page: 'computer' },
+    { page: 'devices' },
+    { page: 'devices', address: '0000:03:00.0' },
     { page: 'machine', id: 'try-linux', tab: 'screen' },
     { page: 'machine', id: 'a b/c', tab: 'console' },
   ];
