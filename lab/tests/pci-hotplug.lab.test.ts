@@ -106,8 +106,8 @@ describe('PCI hot-plug under Linux 6.1', () => {
       assert.deepEqual(await machine.call('addDevice', { kind: 'pci-test', slot: SLOT }), { slot: SLOT, told: true });
       await machine.sh(appears('0000:00:05.0'));
       if (round === 0 || round === ROUNDS - 1) await use(machine);
-      if (round % 3 === 0) await machine.call('removeDevice', SLOT, { force: false, seconds: SECONDS });
-      else if (round % 3 === 1) await machine.sh(`echo 1 > ${DEVICE}/firmware_node/eject`);
+      // Linux lets users eject PCI devices by the slot's power alone: their ACPI objects have no handler of its own, so "eject" there refuses.
+      if (round % 2 === 0) await machine.call('removeDevice', SLOT, { force: false, seconds: SECONDS });
       else await machine.sh(`echo 0 > /sys/bus/pci/slots/${SLOT}/power`);
       await machine.sh(goes('0000:00:05.0'));
       assert.deepEqual(await seen(), []);

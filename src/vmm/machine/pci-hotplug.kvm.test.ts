@@ -2,6 +2,7 @@
 // controller's ports, places and reads the device in slot 5, and gives it back when it is asked to.
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import * as v from 'valibot';
 import { VitrineError } from '../../shared/errors.ts';
@@ -119,5 +120,27 @@ describe('hot-plug on KVM', () => {
     assert.deepEqual(machine.listDevices().filter(({ removable }) => removable).map(({ slot }) => slot), [6]);
     await machine.addDevice(device());
     await until('the guest uses it', () => said(machine).endsWith('u'));
+  });
+
+  it('devices come and go beside eight CPUs that move BARs and fire at them', async (t) => {
+    const barfire = join(import.meta.dirname, '../../../build/guests/barfire.elf');
+    const devices = Array.from({ length: 3 }, () => ({ kind: 'pci-test' as const }));
+    const machine = await started(barfire, { cpus: 8, display: { kind: 'canvas' }, devices, boot: { kernel: barfire, append: 'moves=80' } });
+    const go = (): Promise<void> => machine.serialWrite(Buffer.from('g'), new AbortController().signal);
+    await until('the guest begins', () => said(machine).includes('barfire begins'));
+    await go();
+    let rounds = 0;
+    for (; !said(machine).includes('barfire covered'); rounds++) {
+      await machine.addDevice(device({ slot: 20, functions: 1 + (rounds % 3) }));
+      await machine.removeDevice(20, forced);
+    }
+    for (const word of ['covered', 'painted', 'done']) {
+      await until(`the guest has ${word}`, () => said(machine).includes(`barfire ${word}`));
+      await go();
+    }
+    assert.match(said(machine), /barfire done 0/);
+    t.diagnostic(`${rounds} devices came and went`);
+    const outcome = await machine.ended;
+    assert.deepEqual([outcome.how, outcome.exitCode], ['debug-exit', 1]);
   });
 });
