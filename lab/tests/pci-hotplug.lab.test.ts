@@ -25,17 +25,22 @@ const LOOKS = 600;
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-hotplug-'));
 let lab: LabHost;
 
-/** A copy where the lab's ordinary user may read it: the cache may be root's. */
-function kernel(): string {
-  const copy = path.join(scratch, 'vmlinux');
-  fs.copyFileSync(labPaths().kernels['6.1']!.vmlinux, copy);
-  fs.chmodSync(copy, 0o644);
+const tryLinux = (file: string): string => path.join(top, 'build/try-linux', file);
+
+/** A copy of a kernel where the lab's ordinary user may read it: the cache may be root's. */
+function kernel(name: '6.1' | '6.12'): string {
+  const copy = path.join(scratch, `vmlinux-${name}`);
+  if (!fs.existsSync(copy)) {
+    fs.copyFileSync(labPaths().kernels[name]!.vmlinux, copy);
+    fs.chmodSync(copy, 0o644);
+  }
   return copy;
 }
 
 before(async () => {
   fs.chmodSync(scratch, 0o755);
-  kernel();
+  kernel('6.1');
+  kernel('6.12');
   await buildDriver();
   lab = await startLab({ shares: [{ path: scratch, writable: false, mode: 'cached' }] });
 });
@@ -47,7 +52,12 @@ after(async () => {
 
 const appears = (place: string): string => `for i in $(seq ${LOOKS}); do [ -e ${PCI}/${place}/resource ] && break; sleep 0.1; done; [ -e ${PCI}/${place}/resource ]`;
 const goes = (place: string): string => `for i in $(seq ${LOOKS}); do [ -e ${PCI}/${place} ] || break; sleep 0.1; done; [ ! -e ${PCI}/${place} ]`;
-const log = async (machine: LabMachine): Promise<string> => gunzipSync(Buffer.from(await machine.sh('dmesg -rc | gzip | base64'), 'base64')).toString('latin1');
+
+/** What the kernel has complained of since this was asked last. The mouse's driver looks for it beside all this, at its own slow pace: linux.lab.test.ts. */
+async function newComplaints(machine: LabMachine): Promise<string[]> {
+  const log = gunzipSync(Buffer.from(await machine.sh('dmesg -rc | gzip | base64'), 'base64')).toString('latin1');
+  return complaints(log).filter((line) => !line.includes('psmouse'));
+}
 
 /** Where Linux put each BAR (and, seventh, the ROM): [start, end] or undefined. */
 async function bars(machine: LabMachine, device = DEVICE): Promise<([number, number] | undefined)[]> {
@@ -86,7 +96,7 @@ describe('PCI hot-plug under Linux 6.1', () => {
   let machine: LabMachine;
   before(async () => {
     machine = await LabMachine.start(lab, {
-      cpus: 2, boot: { kernel: path.join(scratch, 'vmlinux'), initrd: path.join(top, 'build/try-linux/initrd.gz'), append: 'console=ttyS0 quiet' },
+      cpus: 2, boot: { kernel: kernel('6.1'), initrd: tryLinux('initrd.gz'), append: 'console=ttyS0 quiet' },
       display: { kind: 'none' }, devices: [{ kind: 'pci-test', slot: 9, functions: 3 }] as never,
     });
     await machine.shell();
@@ -98,7 +108,7 @@ describe('PCI hot-plug under Linux 6.1', () => {
   it('knows a slot for every device that may come, and complains of nothing', async () => {
     const slots = (await machine.sh('ls /sys/bus/pci/slots')).trim().split(/\s+/).map(Number).sort((a, b) => a - b);
     assert.deepEqual(slots, Array.from({ length: 30 }, (_, i) => i + 1).filter((slot) => slot !== 2));
-    assert.deepEqual(complaints(await log(machine)), []);
+    assert.deepEqual(await newComplaints(machine), []);
   });
 
   it(`a device comes, is placed and used, and goes, ${ROUNDS} times, by the host's request and by the guest's own`, async () => {
@@ -112,17 +122,18 @@ describe('PCI hot-plug under Linux 6.1', () => {
       await machine.sh(goes('0000:00:05.0'));
       assert.deepEqual(await seen(), []);
     }
-    assert.deepEqual(complaints(await log(machine)), []);
+    assert.deepEqual(await newComplaints(machine), []);
   });
 
   it('a device of several functions comes and goes as one', async () => {
     await machine.call('addDevice', { kind: 'pci-test', slot: SLOT, functions: 4, sharedMsix: true });
     await machine.sh(appears('0000:00:05.3'));
-    const places = await Promise.all([0, 1, 2, 3].map((number) => bars(machine, `${PCI}/0000:00:05.${number}`)));
-    assert.equal(new Set(places.map(([bar0]) => bar0![0])).size, 4);
+    const places = new Set<number>();
+    for (const number of [0, 1, 2, 3]) places.add((await bars(machine, `${PCI}/0000:00:05.${number}`))[0]![0]);
+    assert.equal(places.size, 4);
     await machine.call('removeDevice', SLOT, { force: false, seconds: SECONDS });
     for (const number of [0, 1, 2, 3]) await machine.sh(goes(`0000:00:05.${number}`));
-    assert.deepEqual(complaints(await log(machine)), []);
+    assert.deepEqual(await newComplaints(machine), []);
   });
 
   it('a device that the machine began with can go too, and one in its place come', async () => {
@@ -133,6 +144,25 @@ describe('PCI hot-plug under Linux 6.1', () => {
     const [, , window] = await bars(machine, `${PCI}/0000:00:09.0`);
     assert.equal(window![1] - window![0] + 1, 2 ** 30, 'the large BAR found room');
     assert.ok(window![0] >= 2 ** 32, 'above 4 GiB');
-    assert.deepEqual(complaints(await log(machine)), []);
+    assert.deepEqual(await newComplaints(machine), []);
   });
 });
+
+for (const [name, image] of [['Linux 6.12', () => kernel('6.12')], ['the kernel of Try Linux', () => tryLinux('vmlinuz')]] as const) {
+  it(`PCI hot-plug under ${name}`, async () => {
+    const machine = await LabMachine.start(lab, { cpus: 1, boot: { kernel: image(), initrd: tryLinux('initrd.gz'), append: 'console=ttyS0 console=tty0 quiet' } });
+    try {
+      await machine.shell();
+      for (let round = 0; round < 2; round++) {
+        await machine.call('addDevice', { kind: 'pci-test', slot: SLOT });
+        await machine.sh(appears('0000:00:05.0'));
+        await use(machine);
+        await machine.call('removeDevice', SLOT, { force: false, seconds: SECONDS });
+        await machine.sh(goes('0000:00:05.0'));
+      }
+      assert.deepEqual(await newComplaints(machine), []);
+    } finally {
+      await machine.close();
+    }
+  });
+}
