@@ -42,10 +42,9 @@ int read_device(const char *address, struct device *device) {
 
     const int config = open_beneath(sys_root, file_of(address, "config"), O_RDONLY);
     unsigned char type = 0xff;
-    const bool known = config >= 0 && pread(config, &type, 1, PCI_HEADER_TYPE) == 1 && type != 0xff;
+    device->answers = config >= 0 && pread(config, &type, 1, PCI_HEADER_TYPE) == 1 && type != 0xff;
     if (config >= 0) close(config);
-    if (!known) return refuse("vanished", "%s does not answer: its configuration reads as all ones", address);
-    device->bridge = (type & HEADER_TYPE_MASK) != 0;
+    device->bridge = device->answers && (type & HEADER_TYPE_MASK) != 0;
 
     uint64_t number;
     device->group = -1;

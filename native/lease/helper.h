@@ -81,6 +81,7 @@ struct device {
     char address[ADDRESS_SIZE];
     char path[PATH_SIZE]; // beneath /sys: "devices/pci0000:00/0000:00:05.0"
     unsigned vendor, product;
+    bool answers;         // its configuration space can be read
     bool bridge;          // its header's type is not 0
     int group;            // -1: none
     unsigned functions;   // virtual functions that it has now
@@ -126,7 +127,8 @@ struct leased_limit {
 
 struct lease {
     char name[NAME_SIZE]; // of its file in /run/vitrine
-    int fd;               // open and locked, or -1
+    int fd;               // its file, or -1
+    int lock;             // held by those who look after it: the helper and its guardian
     bool same_boot;
     bool kept;
     uid_t uid;

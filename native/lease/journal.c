@@ -12,9 +12,9 @@
 //   back device|group|memlock NAME            undone
 //   kept                                      stays until it is released
 //
-// A lock on the file (flock) says that the lease is alive. Helper and guardian share it, so it is free when both are gone. A second lock,
-// on /run/vitrine/lock, is held for as long as a request takes: one helper changes the host at a time. The child that does a step holds it
-// too (bounded.c), so nobody undoes a step that a killed helper's child is still doing.
+// A lock (flock) on a file beside it, which only root can open, says that the lease is alive. Helper and guardian share it, so it is free
+// when both are gone. Another one, on /run/vitrine/lock, is held for as long as a request takes: one helper changes the host at a time. The
+// child that does a step holds it too (bounded.c), so nobody undoes a step that a killed helper's child is still doing.
 #include "helper.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -78,14 +78,22 @@ static bool write_line(int fd, const char *line, size_t length) {
     return fsync(fd) == 0;
 }
 
+static const char *lock_of(const struct lease *lease) { return path_of("alive.%s", lease->name + strlen("lease.")); }
+
+// Whether the lock was free, and is ours.
+static bool take_lock(struct lease *lease) {
+    lease->lock = openat(folder, lock_of(lease), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return lease->lock >= 0 && flock(lease->lock, LOCK_EX | LOCK_NB) == 0;
+}
+
 int create_lease(struct lease *lease, uid_t uid) {
     uint64_t number;
     memset(lease, 0, sizeof *lease);
-    lease->fd = -1;
+    lease->fd = lease->lock = -1;
     if (getrandom(&number, sizeof number, 0) != sizeof number) return refuse("journal", "there are no random numbers");
     snprintf(lease->name, sizeof lease->name, "lease.%016llx", (unsigned long long)number);
     lease->fd = openat(folder, lease->name, O_RDWR | O_CREAT | O_EXCL | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (lease->fd < 0 || flock(lease->fd, LOCK_EX | LOCK_NB) != 0) return refuse("journal", "a journal cannot be made in /run/vitrine: %s", strerror(errno));
+    if (lease->fd < 0 || !take_lock(lease)) return refuse("journal", "a journal cannot be made in /run/vitrine: %s", strerror(errno));
     fchmod(lease->fd, 0644);
     lease->same_boot = true;
     lease->uid = uid;
@@ -267,10 +275,11 @@ int record(struct lease *lease, const char *format, ...) {
 int open_lease(struct lease *lease, const char *name, bool *alive) {
     struct stat opened, named;
     memset(lease, 0, sizeof *lease);
+    lease->lock = -1;
     lease->fd = openat(folder, name, O_RDWR | O_APPEND | O_NOFOLLOW | O_CLOEXEC);
     if (lease->fd < 0) return -1;
     snprintf(lease->name, sizeof lease->name, "%s", name);
-    *alive = flock(lease->fd, LOCK_EX | LOCK_NB) != 0;
+    *alive = !take_lock(lease);
     // Its owner may have undone and removed it between our open and our lock.
     if (fstat(lease->fd, &opened) == 0 && fstatat(folder, name, &named, AT_SYMLINK_NOFOLLOW) == 0 && opened.st_ino == named.st_ino && opened.st_uid == geteuid()) return 0;
     close_lease(lease);
@@ -279,11 +288,13 @@ int open_lease(struct lease *lease, const char *name, bool *alive) {
 
 void close_lease(struct lease *lease) {
     if (lease->fd >= 0) close(lease->fd);
-    lease->fd = -1;
+    if (lease->lock >= 0) close(lease->lock);
+    lease->fd = lease->lock = -1;
 }
 
 void remove_lease(struct lease *lease) {
     unlinkat(folder, lease->name, 0);
+    unlinkat(folder, lock_of(lease), 0);
     close_lease(lease);
 }
 

@@ -20,7 +20,7 @@
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_LEFT = 3, MAX_PLAN = 256 };
 
 static struct caller caller;
-static struct lease lease = { .fd = -1 };
+static struct lease lease = { .fd = -1, .lock = -1 };
 static struct guardian guardian;
 // What ends the input as well: a shutdown, Ctrl+C, the end of a terminal.
 static const int endings[] = { SIGTERM, SIGINT, SIGHUP };

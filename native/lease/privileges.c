@@ -73,8 +73,13 @@ static int drop_capabilities(void) {
         if (!(mask >> capability & 1)) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
     }
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    data[0].effective = data[0].permitted = (uint32_t)mask;
-    data[1].effective = data[1].permitted = (uint32_t)(mask >> 32);
+    // Root in a container may have fewer.
+    if (syscall(SYS_capget, &header, data) != 0) return -1;
+    for (int half = 0; half < 2; half++) {
+        data[half].permitted &= (uint32_t)(mask >> (32 * half));
+        data[half].effective = data[half].permitted;
+        data[half].inheritable = 0;
+    }
     return syscall(SYS_capset, &header, data) == 0 ? 0 : -1;
 }
 

@@ -65,6 +65,7 @@ static int refuse_if_leased(const struct lease *own, const char *address) {
 // All that forbids giving the device away.
 static int may_bind(const struct lease *lease, const char *address, struct device *device) {
     if (read_device(address, device) != 0) return -1;
+    if (!device->answers) return refuse("vanished", "%s does not answer: its configuration reads as all ones", address);
     if (device->bridge) return refuse("bridge", "%s is a bridge: what lies behind it can be given away, it itself cannot", address);
     if (device->group < 0) return refuse("no-group", "%s is in no IOMMU group: the IOMMU is off, or does not see it", address);
     if (device->functions > 0) return refuse("virtual-functions", "%s has %u virtual functions, which would vanish with its driver", address, device->functions);

@@ -1,7 +1,7 @@
 // cc: program vitrine-helper
 // Whether the host itself lives on a device: a file system that is mounted, swap, or anything that holds a disk of its own. All block
 // devices that lie beneath the PCI device in sysfs are looked at, then what is made of them (device mapper, md, bcache: `holders`), with
-// partitions, to the end. Three witnesses: /proc/self/mountinfo and /proc/swaps, btrfs's list of its disks, and an exclusive open, which
+// partitions, to the end. Four witnesses: /proc/self/mountinfo and /proc/swaps, btrfs's list of its disks, holders, and an exclusive open, which
 // the kernel refuses for whatever is claimed in any mount namespace (open(2), O_EXCL on block devices). NVMe disks with several paths
 // lie under their subsystem and not under the controller; they are found through it.
 #include "helper.h"
@@ -219,12 +219,20 @@ static bool is_btrfs_on(const char *name, void *context) {
     return search->block == NULL;
 }
 
+static bool is_enough(const char *name, void *context) {
+    (void)name, (void)context;
+    return false;
+}
+
 static int refuse_if_claimed(const struct device *device) {
     struct btrfs search = { 0 };
     list_folder(sys_root, "fs/btrfs", is_btrfs_on, &search);
     if (search.block != NULL) return refuse("mounted", "%s lies on %s and belongs to a btrfs file system that is mounted", search.block->name, device->address);
     for (size_t i = 0; i < block_count; i++) {
         if (!blocks[i].mine) continue;
+        if (list_folder(sys_root, path_of("class/block/%s/holders", blocks[i].name), is_enough, NULL) > 0) {
+            return refuse("in-use", "%s lies on %s and is part of a volume (LVM, RAID or encrypted); stop that first", blocks[i].name, device->address);
+        }
         const int fd = open_beneath(dev_root, blocks[i].name, O_RDONLY | O_EXCL | O_NONBLOCK);
         if (fd < 0 && errno == EBUSY) return refuse("in-use", "%s lies on %s and something on the host holds it for itself", blocks[i].name, device->address);
         if (fd >= 0) close(fd);

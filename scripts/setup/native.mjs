@@ -1,7 +1,7 @@
 // The C that TypeScript cannot be: the native/*.c whose first lines say `// cc: shared NAME.so [flags]` become build/native/NAME.so, those
 // that name the same one together; the native/*/*.c that say `// cc: program NAME` become build/native/NAME in the same way.
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { SetupError, buildFolder, findCommand, hashOf, isFresh, root, run, step, writeStamp } from './run.mjs';
 
 const common = ['-O2', '-g', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-fstack-protector-strong'];
@@ -43,7 +43,7 @@ export async function buildNative() {
     const hash = hashOf([...sources, ...headers], ...flags, ...extra);
     if (isFresh(`${target}.stamp`, hash, [target])) continue;
     if (!findCommand('cc')) throw new SetupError('A C compiler is missing. On Debian and Ubuntu: apt-get install gcc libc6-dev');
-    await step(`Compiling ${sources.map((source) => source.slice(root.length + 1)).join(' and ')}`, async () => {
+    await step(`Compiling ${(sources.length > 4 ? [dirname(sources[0])] : sources).map((source) => source.slice(root.length + 1)).join(' and ')}`, async () => {
       mkdirSync(join(buildFolder, 'native'), { recursive: true });
       await run('Compiling', 'cc', [...flags, '-o', `${target}.new`, ...sources, ...extra]);
       renameSync(`${target}.new`, target);

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
+import { readJournals } from './journals.ts';
 import { compileHelper, FakeHost } from './testing/fake-host.ts';
 import type { FakeDevice, FakeHostPlan } from './testing/fake-host.ts';
 
@@ -224,6 +225,19 @@ describe('what the helper does and undoes', () => {
     unchanged(host, loaded);
   }));
 
+  it('is not kept from giving back by whoever may read its journal', () => withHost(desktop(), async (host) => {
+    const initial = host.snapshot();
+    assert.equal(run(host, ['apply'], [`bind ${NIC}`]).code, 0);
+    const journal = host.path('run/vitrine', host.journals()[0]!);
+    assert.deepEqual([statSync(journal).mode & 0o777, statSync(journal.replace('lease.', 'alive.')).mode & 0o777], [0o644, 0o600]);
+    const reader = spawn('flock', ['-x', journal, 'sh', '-c', 'echo locked; read line']);
+    await new Promise((resolve) => reader.stdout.once('data', resolve));
+    assert.equal(run(host, ['release']).code, 0);
+    reader.stdin.end();
+    unchanged(host, initial);
+    assert.deepEqual(readdirSync(host.path('run/vitrine')), ['lock']);
+  }));
+
   it('gives back what vfio-pci does not take', () => withHost(desktop(), (host) => {
     const initial = host.snapshot();
     const { answers } = run(host, ['lease'], ['bind 0000:00:0b.0']);
@@ -286,11 +300,12 @@ describe('what the helper refuses', () => {
     const stacked = [{ name: 'dm-0', number: '253:0', of: ['nvme0n1p2'] }, { name: 'md127', number: '9:127', of: ['dm-0'] }, { name: 'dm-1', number: '253:1', of: ['md127'] }];
     await refused(desktop({ stacked, mounts: [{ number: '253:1', at: '/home' }] }), bind, 'mounted', /dm-1 lies on/);
     await refused(desktop({ stacked, swaps: ['dm-0'] }), bind, 'swap');
+    await refused(desktop({ stacked: [{ name: 'dm-0', number: '253:0', of: ['nvme0n1p2'] }] }), bind, 'in-use', /nvme0n1p2 .* part of a volume/);
     const multipath: FakeDevice[] = [{ address: NVME, group: 2, driver: 'nvme', disks: [{ name: 'nvme1n1', number: '259:5', multipath: true }] }];
     await refused({ devices: multipath, mounts: [{ number: '259:5', at: '/' }] }, bind, 'mounted');
   });
 
-  it('and gives that device when nothing of it is used', () => withHost(desktop({ mounts: [{ number: '8:1', at: '/', source: '/dev/sda1' }], stacked: [{ name: 'dm-0', number: '253:0', of: ['nvme0n1p2'] }], swaps: ['zram0'] }), (host) => {
+  it('and gives that device when nothing of it is used', () => withHost(desktop({ mounts: [{ number: '8:1', at: '/', source: '/dev/sda1' }], stacked: [{ name: 'dm-0', number: '253:0', of: [] }], swaps: ['zram0'] }), (host) => {
     assert.equal(run(host, ['lease'], [`bind ${NVME}`]).answers[1]!.result, 'ok');
   }));
 
@@ -457,21 +472,21 @@ describe('a helper that is killed', () => {
 
   it('is followed by nothing when it was told to keep', () => withHost(plan, async (host) => {
     const initial = host.snapshot();
-    let kept = 0;
+    let keptCount = 0;
     for (let step = 1; ; step++) {
       host.put('crash', `helper ${step}\n`);
       host.forgetLog();
       const { code } = run(host, ['apply'], requests.slice(0, 4));
-      if (code === 'SIGKILL') await until('it is undone or kept', () => host.snapshot() === initial || host.journals().some((name) => /^kept$/m.test(readFileSync(host.path('run/vitrine', name), 'utf8'))));
+      if (code === 'SIGKILL') await until('it is undone or kept', () => host.snapshot() === initial || readJournals(host.path('run'), host.path('proc')).some(({ kept }) => kept));
       rmSync(host.path('crash'));
       if (host.driverOf(GPU) === 'vfio-pci') {
-        kept++;
+        keptCount++;
         assert.equal(run(host, ['release']).code, 0);
       } else run(host, ['list']);
       unchanged(host, initial, `step ${step}`);
       if (code !== 'SIGKILL') break;
     }
-    assert.ok(kept >= 2, `${kept}`);
+    assert.ok(keptCount >= 2, `${keptCount}`);
   }));
 
   it('while a machine still has the group: somebody waits for its end', () => withHost(plan, async (host) => {

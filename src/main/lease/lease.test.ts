@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { VitrineError } from '../../shared/errors.ts';
+import { leaseDevices } from './groups.ts';
 import { helperState, HELPER, installCommands, shellWord, whyNotTrusted } from './installed.ts';
 import { parseJournal, readJournals } from './journals.ts';
 import { applyPlan, Lease, releaseKept } from './lease.ts';
@@ -125,6 +126,19 @@ describe('a lease', () => {
     assert.equal(host.snapshot(), initial);
     second.release();
     assert.equal(await second.ended, 0);
+  }));
+
+  it('is one of devices with their whole groups, or none', () => withHost(async (host, starter) => {
+    const initial = host.snapshot();
+    await assert.rejects(leaseDevices([NIC], { starter }, host.path('sys')), isProblem('lease-not-viable', /goes together, or nothing: vitrine bind 0000:00:02\.0 0000:00:04\.0$/));
+    await assert.rejects(leaseDevices(['0000:00:1f.0'], { starter }, host.path('sys')), isProblem('lease-no-device'));
+    assert.equal(host.snapshot(), initial);
+    const lease = await leaseDevices([NIC, '0000:00:04.0'], { starter }, host.path('sys'));
+    assert.equal(host.driverOf('0000:00:04.0'), 'vfio-pci');
+    assert.ok(host.log().includes(`owner 1 ${uid} 600`));
+    lease.release();
+    assert.equal(await lease.ended, 0);
+    assert.equal(host.snapshot(), initial);
   }));
 
   it('says so when its helper is killed, and the host is as it was', () => withHost(async (host, starter) => {
