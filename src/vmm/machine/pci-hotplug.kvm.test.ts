@@ -7,8 +7,8 @@ import { describe, it } from 'node:test';
 import * as v from 'valibot';
 import { VitrineError } from '../../shared/errors.ts';
 import { deviceConfig } from '../../shared/machine-config.ts';
-import { said, started, tinyGuest, until } from '../testing/whole-machine.ts';
-import type { Machine } from './machine.ts';
+import { said, started, testConfig, tinyGuest, until } from '../testing/whole-machine.ts';
+import { Machine } from './machine.ts';
 
 const SLOT = 5;
 const bytes = (text: string): number[] => [...Buffer.from(text.replaceAll(/\s/g, ''), 'hex')];
@@ -107,6 +107,22 @@ describe('hot-plug on KVM', () => {
     const waiting = assert.rejects(slow.removeDevice(6, cooperative), code('not-running'));
     await slow.forceOff();
     await waiting;
+  });
+
+  it('is as before when one CPU\'s thread cannot build the device', async (t) => {
+    const machine = new Machine({
+      config: testConfig(tinyGuest('unwilling', GUEST), { cpus: 3 }), backend: 'kvm',
+      vcpuEntry: join(import.meta.dirname, '../testing/unwilling-vcpu-worker.ts'),
+    });
+    t.after(() => machine.forceOff());
+    await machine.start();
+    await until('the guest listens', () => said(machine) === 'r');
+    const before = machine.listDevices();
+    const why = (error: unknown): boolean => code('device-not-built')(error) && /CPU 1: it has no room/.test((error as Error).message);
+    for (let round = 0; round < 3; round++) await assert.rejects(machine.addDevice(device()), why);
+    assert.deepEqual(machine.listDevices(), before);
+    await machine.reset();
+    await until('the guest lives on', () => said(machine) === 'rr');
   });
 
   it('a reset keeps what came, and takes what was asked for', async () => {
