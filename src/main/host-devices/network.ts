@@ -14,7 +14,6 @@ const ANYWHERE_V6 = '0'.repeat(32);
 export interface NetworkLink {
   name: string;
   owner?: string;
-  wireless: boolean;
   /** It has a signal, and an address or a route, itself or above it. */
   used: boolean;
   /** A way out of the local network leads over it. */
@@ -63,7 +62,7 @@ export function readLinks(roots: HostRoots): NetworkLink[] {
     const signal = state === 'up' || (state === 'unknown' && switchedOn);
     const addresses = all.flatMap((each) => roots.addresses(each));
     const used = signal && (addresses.length > 0 || all.some((each) => routed.has(each)));
-    return { name, owner, wireless: names(path).some((entry) => entry === 'wireless' || entry === 'phy80211'), used, internet: used && all.some((each) => gateway.has(each)), addresses };
+    return { name, owner, used, internet: used && all.some((each) => gateway.has(each)), addresses };
   });
 }
 

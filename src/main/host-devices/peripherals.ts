@@ -4,9 +4,12 @@ import { classDevices, listed, listedUpTo, ownerOf } from './owner.ts';
 import type { HostRoots } from './roots.ts';
 import { names, real, text } from './roots.ts';
 
-/** include/uapi/linux/input-event-codes.h: what repeats while it is held is a keyboard; what moves is a pointer. */
-const EV_REL = 1 << 2;
-const EV_REP = 1 << 20;
+/** include/uapi/linux/input-event-codes.h: a keyboard has letters and a pointer has buttons; power buttons and jacks have neither. */
+const KEY_A = 30;
+const KEY_SPACE = 57;
+const BTN_LEFT = 0x110;
+const BTN_TOUCH = 0x14a;
+const WORD = 64n;
 const USB_CLASS_HUB = '09';
 const SHOWN = 4;
 
@@ -26,16 +29,23 @@ function clean(name: string): string {
   return name.replaceAll(/\p{C}/gu, '').replaceAll(/\s+/g, ' ').trim();
 }
 
+/** Whether an input device has a key: capabilities/key has words in hexadecimal, the highest keys first. */
+function hasKey(path: string, code: number): boolean {
+  const all = (text(path, 'capabilities/key') ?? '').split(/\s+/).reverse();
+  const word = all[Math.floor(code / Number(WORD))] ?? '';
+  return /^[0-9a-f]{1,16}$/i.test(word) && ((BigInt(`0x${word}`) >> (BigInt(code) % WORD)) & 1n) === 1n;
+}
+
 function inputs(roots: HostRoots): Map<string, Use[]> {
   const kinds = collect();
   const titles = collect();
   for (const { path, name, owner } of classDevices(roots, 'input')) {
     if (!/^input\d+$/.test(name)) continue;
-    const events = Number.parseInt(text(path, 'capabilities/ev') ?? '0', 16) || 0;
-    const pointer = (events & EV_REL) !== 0 || names(path).some((entry) => /^mouse\d+$/.test(entry));
-    const keyboard = (events & EV_REP) !== 0 && !pointer;
+    const keyboard = hasKey(path, KEY_A) && hasKey(path, KEY_SPACE);
+    const pointer = hasKey(path, BTN_LEFT) || hasKey(path, BTN_TOUCH);
     if (!pointer && !keyboard) continue;
-    kinds.add(owner, keyboard ? 'keyboard' : 'pointer');
+    if (keyboard) kinds.add(owner, 'keyboard');
+    if (pointer) kinds.add(owner, 'pointer');
     titles.add(owner, clean(text(path, 'name') ?? name));
   }
   return new Map([...kinds.by].map(([owner, set]) => {

@@ -155,7 +155,8 @@ class Writer {
     const input = join(path, `${port}:1.0/0003:046D:C31C.0001/input/input${this.#input}`);
     this.classDevice('input', input);
     this.write(join(input, 'name'), rest[0] ?? what);
-    this.write(join(input, 'capabilities/ev'), what === 'keyboard' ? '120013' : '17');
+    // As a Logitech keyboard and a mouse have them.
+    this.write(join(input, 'capabilities/key'), what === 'keyboard' ? '1000000000007 ff9f207ac14057ff febeffdfffefffff fffffffffffffffe' : 'ffff0000 0 0 0 0');
     this.classDevice('input', join(input, `event${this.#input++}`), { kind: 'char', name: `input/event${this.#input}` });
   }
 
