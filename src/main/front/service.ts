@@ -9,7 +9,7 @@ import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/sessio
 import { Watched } from '../../vmm/server/control.ts';
 import { LOG_FILE } from '../../vmm/server/run-record.ts';
 import { claimsIn } from '../host-devices/claims.ts';
-import { DeviceWatch, startReader } from '../host-devices/watch.ts';
+import { DeviceWatch, readOnce, startReader } from '../host-devices/watch.ts';
 import { vitrineVersion } from '../install.ts';
 import type { BackendChoice } from '../launcher/backend.ts';
 import { chooseBackend } from '../launcher/backend.ts';
@@ -116,6 +116,10 @@ export class FrontService {
       const tracker = this.#trackers.get(id);
       await (tracker === undefined ? start() : tracker.launching(start));
       return {};
+    },
+    devicesFor: ({ id }, { signal }) => {
+      const { name, memory } = this.#options.library.config(id);
+      return readOnce(startReader(this.#options.env), { claims: claimsIn(Object.values(this.machines.value)), machine: { name, memory } }, signal);
     },
     readLog: ({ id }) => {
       this.#options.library.read(id);

@@ -5,14 +5,8 @@ import { isHeld } from '../../vmm/server/run-record.ts';
 import type { Library } from '../library/library.ts';
 import type { Claim } from './findings/finding.ts';
 
-/** A device of the host in a machine's file. */
-interface HasDevices {
-  devices?: readonly { kind: string; address?: string }[];
-}
-
 function claims(config: MachineConfig, running: boolean): Claim[] {
-  const { devices = [] } = config as HasDevices;
-  return devices.flatMap(({ kind, address }) => (kind === 'vfio-pci' && address !== undefined ? [{ address, machine: config.name, running }] : []));
+  return config.devices.flatMap((device) => (device.kind === 'vfio-pci' ? [{ address: device.address, machine: config.name, running }] : []));
 }
 
 /** From the machines as a front shows them. */

@@ -285,7 +285,7 @@ test('broken hosts: files that are missing, hold nonsense, or are folders never 
     } finally {
       host.remove();
     }
-  }), { numRuns: 25 });
+  }), { numRuns: 12 });
   const empty = written(t, '');
   rmSync(empty.folder, { recursive: true });
   const found = readHostDevices({ roots: empty.roots });

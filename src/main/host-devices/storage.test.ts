@@ -79,7 +79,7 @@ test('a swap file, a loop file, names with spaces, and file systems without a di
   symlinkSync(loop, join(host.folder, 'sys/class/block/loop0'));
   symlinkSync(loop, join(host.folder, 'sys/dev/block/7:0'));
   assert.deepEqual(uses(host), ['00:03.0 root: / on nvme0n1p1', '00:03.0 swap: /swap.img on nvme0n1p1', '00:05.0 mount: /mnt/my films on sda1']);
-  // An open volume in the loop file keeps its disk busy too.
+  // What is mounted from a file is found by the file's own file system, and not by itself.
   host.write('proc/self/mountinfo', '30 1 7:0 / /iso ro - iso9660 /dev/loop0 ro');
   assert.deepEqual(uses(host).filter((line) => line.includes('iso')), []);
 });

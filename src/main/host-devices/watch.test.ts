@@ -10,6 +10,7 @@ import { WebSocket } from 'ws';
 import type { HostDevices } from '../../shared/host-devices.ts';
 import { ProtocolClient } from '../../shared/protocol/client.ts';
 import { frontProtocol } from '../../shared/protocol/front.ts';
+import { beginRun } from '../../vmm/server/run-record.ts';
 import { startFront } from '../front/front.ts';
 import { Library } from '../library/library.ts';
 import { fingerprint } from './fingerprint.ts';
@@ -17,7 +18,7 @@ import { TREE_VARIABLE } from './roots.ts';
 import { HOSTS, PCI_IDS } from './testing/hosts.ts';
 import { writeHost } from './testing/tree.ts';
 import type { Reader } from './watch.ts';
-import { DeviceWatch, startReader } from './watch.ts';
+import { DeviceWatch, readOnce, startReader } from './watch.ts';
 
 const NIC = '0000:03:00.0';
 
@@ -103,6 +104,23 @@ test('a reader that ends is started again, what was known stays in sight, and no
   await until(() => running.size === 0);
 });
 
+test('read once: the answer, or why there is none', async (t) => {
+  const { env } = desktop(t);
+  const found = await readOnce(startReader(env), { claims: [], machine: { name: 'Vista', memory: 2 ** 30 } });
+  assert.deepEqual(found.findings.map(({ code }) => code), ['memory-pinned']);
+  const mute = (said: string) => async (): Promise<Reader> => {
+    const stdout = new PassThrough();
+    stdout.end(said);
+    return { stdin: new PassThrough(), stdout, ended: new Promise((resolve) => setTimeout(resolve, 50, 'it is over.')), kill: () => {} };
+  };
+  await assert.rejects(readOnce(mute(''), { claims: [] }), /it is over/);
+  await assert.rejects(readOnce(mute('nonsense\n'), { claims: [] }), /said something else/);
+  const gone = new AbortController();
+  const waiting = readOnce(async () => ({ ...(await mute('')()), ended: new Promise(() => {}) }), { claims: [] }, gone.signal);
+  setImmediate(() => gone.abort());
+  await assert.rejects(waiting, { name: 'AbortError' });
+});
+
 test('a reader that cannot be started, or says nonsense, is a problem and no crash', async () => {
   const failing = new DeviceWatch(async () => {
     throw new Error('no such program');
@@ -136,6 +154,7 @@ test('through a front: as a page sees them', async (t) => {
   const { host, env } = desktop(t);
   const folder = mkdtempSync(join(tmpdir(), 'vfd-'));
   const library = new Library(join(folder, 'machines'));
+  const machine = library.create({ name: 'Router', memory: 30 * 2 ** 30, cpus: 1, boot: { kernel: '/k' }, devices: [{ kind: 'vfio-pci', address: NIC }] });
   const front = await startFront({ shell: 'browser', env: { ...env, XDG_RUNTIME_DIR: folder, VITRINE_BACKEND: 'kvm' }, library });
   t.after(async () => {
     await front.close();
@@ -150,7 +169,19 @@ test('through a front: as a page sees them', async (t) => {
   client.watch('devices', (value) => (found = value), () => {});
   await until(() => found?.state === 'ready');
   assert.equal(Object.keys(found!.groups).length, 11);
+  await until(() => found!.devices[NIC].findings.some(({ code }) => code === 'claimed'));
+  assert.deepEqual(found!.devices[NIC].findings.find(({ code }) => code === 'claimed')?.facts, { machine: 'Router', address: NIC });
   assert.equal(found!.groups['15'].verdict, 'ready');
+  // For the machine itself it is no claim; but its memory is more than this computer has free.
+  const judged = await client.call('devicesFor', { id: machine });
+  assert.ok(!judged.devices[NIC].findings.some(({ code }) => code === 'claimed'));
+  assert.deepEqual([judged.devices[NIC].verdict, judged.findings.map(({ code }) => code)], ['not-possible', ['memory-pinned']]);
+  const run = await beginRun(library.folderOf(machine), '');
+  await until(() => found!.groups['15'].verdict === 'not-possible');
+  assert.equal(found!.devices[NIC].sentence, 'The machine Router has it.');
+  run.release();
+  await until(() => found!.groups['15'].verdict === 'ready');
+  await assert.rejects(client.call('devicesFor', { id: 'none' }), /no such machine/);
   writeFileSync(join(host.folder, 'proc/self/mountinfo'), '');
   await until(() => found!.devices['0000:02:00.0'].uses.length === 0);
   client.close();

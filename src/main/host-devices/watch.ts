@@ -5,6 +5,7 @@ import type { Readable, Writable } from 'node:stream';
 import { createInterface } from 'node:readline';
 import * as v from 'valibot';
 import type { HostDevices } from '../../shared/host-devices.ts';
+import { VitrineError } from '../../shared/errors.ts';
 import { hostDevicesSchema } from '../../shared/host-devices.ts';
 import { sameJson } from '../../shared/protocol/patch.ts';
 import { entryPath, nodeRuntime } from '../install.ts';
@@ -52,6 +53,28 @@ export function startReader(env: NodeJS.ProcessEnv): StartReader {
       },
     };
   };
+}
+
+/** Reads once, for one question. Rejects when the reader ends without an answer. @param signal gives up */
+export async function readOnce(start: StartReader, question: Question, signal?: AbortSignal): Promise<HostDevices> {
+  const reader = await start();
+  try {
+    return await new Promise((resolve, reject) => {
+      const attempted = 'read the devices';
+      signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      reader.ended.then((why) => reject(new VitrineError({ attempted, on: '', why, remedy: '', code: 'devices-reader' })), reject);
+      createInterface({ input: reader.stdout }).once('line', (line) => {
+        try {
+          resolve(v.parse(hostDevicesSchema, JSON.parse(line)));
+        } catch (thrown) {
+          reject(new VitrineError({ attempted, on: '', why: 'the reader said something else.', remedy: '', code: 'devices-reader' }, { cause: thrown }));
+        }
+      });
+      reader.stdin.write(`${JSON.stringify(question)}\n`);
+    });
+  } finally {
+    reader.kill();
+  }
 }
 
 export class DeviceWatch {

@@ -67,6 +67,8 @@ export const frontProtocol = {
     removeMachine: { params: v.object({ id }), result: nothing },
     /** Progress; answered once the machine's socket answers (also when it runs already), or with its problem. */
     startMachine: { params: v.object({ id }), result: nothing },
+    /** The devices as they are judged for one machine: its memory, and what is its own already. */
+    devicesFor: { params: v.object({ id }), result: hostDevicesSchema },
     /** The end of the machine's log file, at most 256 KiB. */
     readLog: { params: v.object({ id }), result: v.object({ text: v.string(), path: v.string() }) },
   },
