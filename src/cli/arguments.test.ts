@@ -182,6 +182,8 @@ test('devices of the host: addresses, ROMs, slots, and what they cannot be', () 
     { kind: 'vfio-pci', address: '0000:03:00.1', slot: 5, rom: 'off' },
     { kind: 'vfio-pci', address: '0000:03:00.2', rom: { file: '/r' } },
   ]);
+  assert.deepEqual(devices('--device', 'vfio-pci,0000:03:00.0,rom=off'), [{ kind: 'vfio-pci', address: '0000:03:00.0', rom: 'off' }]);
+  assert.throws(() => devices('--device', 'vfio-pci,0000:03:00.0,rim=off'), /--device vfio-pci,0000:03:00.0,rim=off/);
   const refused: [string, RegExp][] = [
     ['', /looks like 0000:03:00.0/], ['03:00.0', /looks like/], ['0000:03:00.8', /looks like/], ['0000:03:20.0', /looks like/], ['0000:03:00.0,rom=', /no option/], ['0000:03:00.0,rom', /no option/], ['0000:03:00.0,slot=x', /is no number/],
     ['0000:03:00.0,slot=3,slot=4', /twice/], ['0000:03:00.0,rom=off,rom=a', /twice/], ['0000:03:00.0,slot=2', /the display's/],

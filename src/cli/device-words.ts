@@ -1,4 +1,4 @@
-// A PCI device as the command line says it: "pci-test,slot=5,functions=2,window=1M,dirty-log"; one of the host: "0000:03:00.0,rom=FILE".
+// A PCI device as the command line says it: "pci-test,slot=5,functions=2,window=1M,dirty-log"; one of the host: "vfio-pci,0000:03:00.0,rom=FILE".
 import { isAbsolute, resolve } from 'node:path';
 import * as v from 'valibot';
 import { deviceConfig } from '../shared/machine-config.ts';
@@ -7,13 +7,18 @@ import { usage } from './usage.ts';
 /** As a machine's file has it, before defaults. */
 export type DeviceWish = v.InferInput<typeof deviceConfig>;
 
+const HOST_KIND = 'vfio-pci,';
 const UNITS: Record<string, number> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 const NUMBERS = new Map([['slot', 'slot'], ['functions', 'functions'], ['window', 'window']]);
 const FLAGS = new Map([['dirty-log', 'dirtyLog'], ['shared-msix', 'sharedMsix']]);
 
-/** @param where what stands before it, for errors: "--device ". Throws a problem with code "usage". */
-export function parseDevice(text: string, where = ''): DeviceWish {
+/**
+ * @param where what stands before it, for errors: "--device "
+ * @param cwd what relative files are relative to. Throws a problem with code "usage".
+ */
+export function parseDevice(text: string, where = '', cwd = process.cwd()): DeviceWish {
   const on = `${where}${text}`;
+  if (text.startsWith(HOST_KIND)) return parseHostDevice(text.slice(HOST_KIND.length), cwd, `${where}${HOST_KIND}`);
   const [kind, ...options] = text.split(',');
   const wish: Record<string, unknown> = { kind };
   for (const option of options) {
@@ -34,8 +39,8 @@ export function parseDevice(text: string, where = ''): DeviceWish {
  * What follows --vfio-pci: "ADDRESS[,rom=FILE|off][,slot=N]". A file may have commas in its name if it comes last.
  * @param cwd what a relative file is relative to. Throws a problem with code "usage".
  */
-export function parseHostDevice(text: string, cwd: string): DeviceWish {
-  const on = `--vfio-pci ${text}`;
+export function parseHostDevice(text: string, cwd: string, where = '--vfio-pci '): DeviceWish {
+  const on = `${where}${text}`;
   const [address = '', rest = ''] = text.split(/,(.*)/s);
   const wish: Record<string, unknown> = { kind: 'vfio-pci', address };
   for (let left = rest; left !== ''; ) {

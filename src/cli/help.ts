@@ -14,7 +14,8 @@ const EXITS = `Exit codes
 
 const BACKENDS = `  --kvm  --lab        run on KVM, or in the lab (an emulated host), whatever the probe finds`;
 
-const DEVICES = `KIND is pci-test, a device for tests of guests. Options: slot=N (1 to 30, not
+const DEVICES = `KIND is vfio-pci,ADDRESS[,rom=FILE|off][,slot=N], a
+                      device of this computer, or pci-test, a device for tests of guests. Options of that: slot=N (1 to 30, not
                       2; a free one unless told), functions=N (1 to 8), window=SIZE of its 64-bit BAR, dirty-log, shared-msix`;
 
 export const HELP: Record<string, string> = {

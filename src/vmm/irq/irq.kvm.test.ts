@@ -52,11 +52,11 @@ function pending(machine: TinyMachine): boolean {
   return (state.getUint32(LAPIC_IRR + (VECTOR >> 5) * 16, true) & (1 << (VECTOR & 31))) !== 0;
 }
 
-function routePin(machine: TinyMachine, flags: number): void {
+function routePin(machine: TinyMachine, flags: number, pin = GSI): void {
   const chip = machine.vm.getIrqchip(KVM_IRQCHIP_IOAPIC);
   const view = new DataView(chip.buffer);
-  view.setUint32(IOAPIC_REDIRECTION + GSI * 8, VECTOR | flags, true);
-  view.setUint32(IOAPIC_REDIRECTION + GSI * 8 + 4, 0, true);
+  view.setUint32(IOAPIC_REDIRECTION + pin * 8, VECTOR | flags, true);
+  view.setUint32(IOAPIC_REDIRECTION + pin * 8 + 4, 0, true);
   machine.vm.setIrqchip(chip);
 }
 
@@ -128,6 +128,36 @@ test('with resample, the guest\'s end of interrupt is told, and the line goes do
     assert.deepEqual(machine.stops, []);
     close(trigger);
     close(resample);
+  }));
+
+test('a pin that arrives by irqfd has a GSI of its own, which hears the end of interrupt; two devices share it', () =>
+  withMachine(TAKES_INTERRUPTS, async (machine) => {
+    new Uint8Array(machine.ram.buffer, HANDLER, ENDS_INTERRUPT.length).set(ENDS_INTERRUPT);
+    new DataView(machine.ram.buffer, 0, 0x400).setUint32(VECTOR * 4, HANDLER, true);
+    realMode(machine);
+    routePin(machine, LEVEL, 16 + 1);
+    const routing = new GsiRouting(new Arena(), (routes) => machine.vm.setRouting(routes));
+    routing.routePin(1, 10);
+    const gsi = routing.takePin(1);
+    assert.equal(routing.takePin(1), gsi);
+    const pairs = [0, 1].map(() => ({ trigger: eventfd(), resample: eventfd() }));
+    for (const { trigger, resample } of pairs) machine.vm.irqfd(trigger, gsi, { resample });
+    machine.start();
+    for (const { trigger } of [...pairs, ...pairs]) {
+      signalEventfd(trigger);
+      for (const { resample } of pairs) await until(machine, () => takeEventfd(resample) > 0);
+    }
+    assert.equal(machine.counts[0], 4);
+    routing.routePin(1, 0);
+    signalEventfd(pairs[0]!.trigger);
+    await until(machine, () => takeEventfd(pairs[1]!.resample) > 0);
+    for (const { trigger, resample } of pairs) {
+      machine.vm.irqfd(trigger, gsi, { remove: true });
+      routing.releasePin(1);
+      close(trigger);
+      close(resample);
+    }
+    assert.deepEqual(machine.stops, []);
   }));
 
 test('a line is high while any of its owners asserts it', () =>

@@ -10,7 +10,7 @@ import { allOnes } from '../bus/handler.ts';
 import type { Platform } from '../devices/device.ts';
 import { COMMAND_IO, COMMAND_MEMORY } from '../pci/bar.ts';
 import { type Backing, type BarDescription, type PciDevice, ROM_BAR } from '../pci/device.ts';
-import { COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE, PCI_COMMAND, PciFunction } from '../pci/function.ts';
+import { COMMAND_BUS_MASTER, COMMAND_INTX_DISABLE, PCI_COMMAND, PCI_VENDOR_ID, PciFunction } from '../pci/function.ts';
 import { swizzle } from '../pci/intx.ts';
 import type { Mutex } from '../sync/mutex.ts';
 import * as C from './config-layout.ts';
@@ -221,6 +221,7 @@ export class Passthrough implements PciDevice {
   reset(): void {
     this.#quiesce();
     if (!this.#host.reset()) this.#platform.log(this.label, 'it cannot be reset alone; it begins in the state in which it was');
+    if (this.#host.read(CONFIG, PCI_VENDOR_ID, 2) === 0xffff) this.#platform.log(this.label, 'it does not answer after its reset; only a restart of the computer may bring it back');
     this.#table?.reset();
     this.interrupts.enablePin();
   }
