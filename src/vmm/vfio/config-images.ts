@@ -1,4 +1,5 @@
-// Configuration spaces for tests: one written by hand with everything in it that is treated specially.
+// Configuration spaces for tests: one written by hand with everything in it that is treated specially, and those of QEMU's devices.
+import { gunzipSync } from 'node:zlib';
 
 /** An image with capabilities placed and linked by hand. */
 export class ImageBuilder {
@@ -68,3 +69,20 @@ export function adapterImage(): Uint8Array {
 }
 
 export const ADAPTER_BARS: readonly number[] = [0x10000, 0, 32, 4096];
+
+/** Recorded from devices of QEMU 7.2 before any driver: configuration space (gzip, base64) and sizes of BARs. */
+export const RECORDED: Record<string, { readonly sizes: readonly number[]; readonly config: string }> = {
+  e1000e: { sizes: [131072, 131072, 32, 16384, 0, 0], config: 'H4sIAAAAAAACA2truCzAwABEDAxMDEiAkQETtDVA6BP4FFEZCDKwMDADaWYF/OoYLyiBadYHDSjiAgsmMjBAhQRZICai+pNJBMY2UHCDMB4wMCwg0n3MQBPCTIT+/2cICWIYBaNgFIyCUTAKRsEoGAWjYBSMglEwCgYpAABSVGIBABAAAA==' },
+  'e1000e-port': { sizes: [131072, 131072, 32, 16384, 0, 0], config: 'H4sIAAAAAAACA2truCzAwABEDAxMDEiAkQETtDVA6BP4FFEZCDKwMDADaWYF/OoYLyiBadYHDSjiAguAjoQKCbJATET1J5MIjG2g4AZhPGBgWECk+5iBJkSYCP3/zxASxDAKRsEoGAWjYBSMglEwCkbBKBgFo2AUDFIAAMeHJyAAEAAA' },
+  nvme: { sizes: [16384, 0, 0, 0, 0, 0], config: 'H4sIAAAAAAACAzOTFmBgYBBgYGLiYAQyGFgYcIMvUgyCINoBJgDUIdgA5CkA2QbY9TAyMDNw4DFTIGESA0MDA8gRDIJgywWxqDJgoBUAAKkhIU4AAQAA' },
+  edu: { sizes: [1048576, 0, 0, 0, 0, 0], config: 'H4sIAAAAAAACA+3IuxEAEBRE0RXIPaE6FKA05SpA7hOIxcY9N9iZzbGZFFZDNz3J9pZzOMmr6mUDAAAAAIAPTFyWpuYAEAAA' },
+  xhci: { sizes: [16384, 0, 0, 0, 0, 0], config: 'H4sIAAAAAAACAzOT5mVgYBBgYDRg5gEyGFgYcIMvUgyCIHoCTICRgSAwYCANCC7gh2iygPAFGCYxMDRA5cCOE6SCLQgAAIHAMcEAAQAA' },
+  bochs: { sizes: [16777216, 0, 4096, 0, 0, 0], config: 'H4sIAAAAAAACAzMREhRkYBBgYGJoYGYAAg4G3OCLFIMgiG5goB4QYJgEN1CQBUxiUWXAQCsAAHy5gHsAAQAA' },
+  virtio: { sizes: [0, 4096, 0, 0, 16384, 0], config: 'H4sIAAAAAAACA+3NsQ2AIBCF4YdgIonFmVBROYIj6AaO4AgO4RAOaq+AmBhja+X7Gu4n4dj8IIBAAQVe1Ld582jiuV4X4ZGFKHN12GR70SbPqUcxqdvckytSd2fH2c6ufP7bLDquh6rwqZ2IiIiIiIjoBw7A0x6BABAAAA==' },
+  ahci: { sizes: [0, 0, 0, 0, 32, 4096], config: 'H4sIAAAAAAACA2trUNJkYBBgYGJkY2TAApAFv0gxCILoBmySZALWFQ0ofAcc6oSAbvRgoD74PwpGwSgYBaNgFIyCUTAKRsEoGAWjYBSMAAAAO0hmtwAQAAA=' },
+};
+
+export function recorded(name: string): { sizes: readonly number[]; config: Uint8Array } {
+  const { sizes, config } = RECORDED[name]!;
+  return { sizes, config: new Uint8Array(gunzipSync(Buffer.from(config, 'base64'))) };
+}

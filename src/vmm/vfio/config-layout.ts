@@ -27,6 +27,9 @@ const ID_MSIX = 0x11;
 /** Bytes of the capabilities that are hidden; of others not asked. AGP, slot number, hot swap, hot plug, bridge's ids, AGP 8x, secure, enhanced allocation, flattening. */
 const HIDDEN: Record<number, number | undefined> = { 0x02: 12, 0x04: 4, 0x06: 4, 0x0c: 8, 0x0d: 8, 0x0e: 12, 0x0f: 24, 0x14: 4, 0x15: 8 };
 
+/** Bytes without which a capability is none; one that ends beyond the space is hidden. */
+const LEAST: Record<number, number | undefined> = { [ID_POWER]: 8, [ID_MSI]: 10, [ID_EXPRESS]: 20, [ID_MSIX]: 12 };
+
 // Of extended ones are hidden: those of links (an integrated endpoint has none), those that share out a device or its addresses (SR-IOV, ARI, ACS,
 // ATS, PRI, PASID, multicast, resizable BARs), those of ports (DPC, PTM, root complex).
 const HIDDEN_EXTENDED: ReadonlySet<number> = new Set([0x05, 0x06, 0x07, 0x08, 0x0a, 0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x12, 0x13, 0x15, 0x18, 0x19, 0x1b, 0x1d, 0x1e, 0x1f, 0x24, 0x25, 0x26, 0x27, 0x2a, 0x2b]);
@@ -144,7 +147,8 @@ export function layOutConfig(recorded: Uint8Array, sizes: readonly number[]): Co
     for (let at = offset; at < offset + bytes; at++) own(at, 1, recorded[at]!);
   };
   const blank = (offset: number, bytes: number): void => {
-    for (let at = offset; at < offset + bytes; at++) own(at, 1, 0);
+    const end = Math.min(offset + bytes, offset < FIRST_EXTENDED ? FIRST_EXTENDED : CONFIG_BYTES);
+    for (let at = offset; at < end; at++) own(at, 1, 0);
   };
 
   // The header. Its BARs, ids and command bits PciFunction lays out by itself.
@@ -169,7 +173,8 @@ export function layOutConfig(recorded: Uint8Array, sizes: readonly number[]): Co
   let power: number | undefined;
   for (const found of list) {
     const { id, offset } = found;
-    const length = HIDDEN[id];
+    const least = id === ID_MSI && offset + 4 <= 256 ? msiBytes(from.getUint16(offset + MSI_CONTROL, true)) : (LEAST[id] ?? 2);
+    const length = HIDDEN[id] ?? (offset + least > 256 ? 256 - offset : undefined);
     if (length !== undefined) {
       blank(offset, Math.min(length, endOf(found, list, 256) - offset));
       hidden.push(`0x${id.toString(16).padStart(2, '0')}`);
@@ -197,7 +202,7 @@ export function layOutConfig(recorded: Uint8Array, sizes: readonly number[]): Co
     const address64 = (control & MSI_64) !== 0;
     const maskable = (control & MSI_MASKABLE) !== 0;
     const data = offset + (address64 ? 12 : 8);
-    const bytes = (address64 ? 14 : 10) + (maskable ? 10 : 0);
+    const bytes = msiBytes(control);
     const vectors = 2 ** Math.min((control & MSI_CAPABLE) >> MSI_CAPABLE_SHIFT, 5);
     blank(offset + 2, Math.ceil(bytes / 4) * 4 - 2);
     own(offset + MSI_CONTROL, 2, control & (MSI_CAPABLE | MSI_64 | MSI_MASKABLE), MSI_ENABLE | MSI_GRANTED);
@@ -273,6 +278,10 @@ export function layOutConfig(recorded: Uint8Array, sizes: readonly number[]): Co
       if (pin === 0) image.allow(PCI_INTERRUPT_LINE, 1, 0xff);
     },
   };
+}
+
+function msiBytes(control: number): number {
+  return ((control & MSI_64) !== 0 ? 14 : 10) + ((control & MSI_MASKABLE) !== 0 ? 10 : 0);
 }
 
 function setBits(mask: Uint8Array, offset: number, bits: number, more = false): void {
