@@ -15,7 +15,8 @@ export function addModules(initrd: string, modules: string, names: readonly stri
   archive.folder('lib');
   archive.folder('lib/extra');
   const order: string[] = [];
-  const add = (name: string): void => {
+  const add = (asked: string): void => {
+    const name = asked.replaceAll('-', '_');
     const file = files.get(name);
     if (file === undefined || order.includes(`${name}.ko`)) return; // what is no file is built in
     const content = fs.readFileSync(file);
