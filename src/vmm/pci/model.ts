@@ -287,7 +287,7 @@ export class PciModel {
   /** Whole pages of a BAR's memory that nothing newer touches, joined where they follow each other. */
   #slotsIn(list: readonly Answering[], claim: BarClaim): ModelSlot[] {
     const backing = claim.bar.backing;
-    if (backing === undefined || claim.address % PAGE !== 0) return [];
+    if (backing === undefined || claim.address % PAGE !== 0 || backing.hva % PAGE !== 0) return [];
     const index = list.findIndex((each) => each.what.kind === 'bar' && each.what.claim === claim);
     const newer = list.slice(index + 1).filter((each) => each.space === 'memory' && each.start < claim.address + claim.bar.size && each.end > claim.address);
     const slots: ModelSlot[] = [];
