@@ -1,137 +1,144 @@
-// One thread of the hammer test: it builds the same machine over the same arena and either accesses addresses or moves BARs.
+// One thread of the hammer: it builds the same machine over the same arena and moves BARs, accesses addresses or raises interrupts, until it is
+// done, or until some thread throws.
 import { parentPort, workerData } from 'node:worker_threads';
-import { Arena } from '../sync/arena.ts';
-import { FakePlatform } from '../testing/fake-platform.ts';
-import { FakeEvents, FakeParking, FakeSlots, TEST_WINDOWS, testMachine } from './testing.ts';
-import { PciFunction } from './function.ts';
+import { PIRQ_ISA_CHOICES } from './intx.ts';
+import { PoisonedError } from '../sync/mutex.ts';
+import { BARS, ECAM, ECAM_REGISTER, FUNCTIONS, HIGH_HALF, LOW } from './model-rig.ts';
+import { DONE, HANDOVERS, HammerArena, MSIX_TABLE, READY, REGISTER_COUNT, REGISTER_LEVEL, REGISTER_PROBE, REGISTER_SEND, ROUNDS, ROUTE_REGISTER, SENT, TARGETS, VECTORS, VIOLATIONS, buildWorld, randomNumbers, targetAddress } from './hammer-world.ts';
 import type { ArenaDescription } from '../sync/arena.ts';
-import type { Handler } from '../bus/handler.ts';
-import type { Platform } from '../devices/device.ts';
-import type { Mutex } from '../sync/mutex.ts';
-import type { PciDevice } from './device.ts';
-import type { TestMachine } from './testing.ts';
-
-export const ECAM = 0xb000_0000;
-export const LOW = TEST_WINDOWS.memory.start;
-/** Always answers; 64 KiB. The others, 4 KiB each, are moved over it and beside it. */
-export const STILL = { tag: 1, place: 1 * 8, size: 0x10000 };
-export const MOVERS = [2, 3];
-/** Where the movers go: onto the still one, onto each other, outside of the window. */
-export const PLACES = [LOW + 0x4000, LOW + 0x20000, LOW + 0x4000, 0xffff_f000, LOW + 0x21000];
-/** Of the still device, never covered: a counter that each write steps. */
-export const COUNTER = LOW + 0x8000;
-
-/** Words of the slice `hammer`. */
-export const VIOLATIONS = 0;
-export const COUNT = 1;
-/** Threads that are ready; movers that are done; writes to the counter that were sent. */
-const READY = 2;
-const DONE = 3;
-export const SENT = 4;
-export const THREADS = 6;
-const ACTIVE = 5; // and on: per tag, whether its BAR is active
-
-/** Its handler notes if it is called while its BAR is not active: under the mutex that must not be. */
-class HammerDevice implements PciDevice {
-  readonly label: string;
-  readonly mutex: Mutex;
-  readonly ranges = [];
-  readonly config: PciFunction;
-  #tag: number;
-  #words: Int32Array;
-
-  constructor(platform: Platform, tag: number, size: number) {
-    this.label = `hammer ${tag}`;
-    this.#tag = tag;
-    this.#words = platform.arena.int32('hammer', 16);
-    this.mutex = platform.arena.mutex(`${this.label}.lock`);
-    const handler: Handler = {
-      read: () => {
-        this.#check();
-        return tag;
-      },
-      write: (offset) => {
-        this.#check();
-        // Not atomic: the mutex is what makes it right.
-        if (offset === COUNTER - LOW) this.#words[COUNT] = this.#words[COUNT]! + 1;
-      },
-    };
-    this.config = new PciFunction(platform.arena, { label: this.label, vendorId: 1, deviceId: tag, classCode: 0xff0000, bars: [{ index: 0, kind: 'memory32', size, handler }] });
-  }
-
-  #check(): void {
-    if (this.#words[ACTIVE + this.#tag] !== 1) Atomics.add(this.#words, VIOLATIONS, 1);
-  }
-
-  activate(): void {
-    this.#words[ACTIVE + this.#tag] = 1;
-  }
-
-  deactivate(): void {
-    this.#words[ACTIVE + this.#tag] = 0;
-  }
-
-  reset(): void {}
-}
-
-export function build(platform: FakePlatform): TestMachine {
-  const machine = testMachine(platform, { slots: new FakeSlots(), parking: new FakeParking(), events: new FakeEvents() });
-  machine.topology.addRange('ecam here', 'memory', ECAM, 0x1000_0000, machine.host.ecam, machine.topology.lock);
-  machine.host.add(new HammerDevice(platform, STILL.tag, STILL.size), STILL.tag);
-  for (const tag of MOVERS) machine.host.add(new HammerDevice(platform, tag, 0x1000), tag);
-  return machine;
-}
+import type { Width } from '../bus/handler.ts';
+import type { HammerWorld } from './hammer-world.ts';
 
 export interface HammerOrder {
   readonly arena: ArenaDescription;
-  readonly role: 'access' | 'move';
-  readonly tag: number;
+  readonly role: 'move' | 'access' | 'interrupt';
+  /** 1 and on. */
+  readonly thread: number;
+  readonly threads: number;
+  readonly movers: number;
+  /** A mover does so many configuration writes; the others as many rounds, and as long as there are movers. */
   readonly count: number;
+  readonly writes: number;
+  readonly yieldOne: number;
   readonly seed: number;
 }
 
-/** At least `count` rounds, and as long as BARs are moved. */
-function access({ memory }: TestMachine, words: Int32Array, count: number): void {
-  const expect = (address: number, tags: readonly number[]): void => {
-    const value = memory.read(address, 4);
-    if (!tags.includes(value)) throw new Error(`${address.toString(16)} answered ${value.toString(16)}, not one of ${tags.join()}`);
-  };
-  for (let at = 0; at < count || Atomics.load(words, DONE) < MOVERS.length; at++) {
-    memory.write(COUNTER, 4, at);
-    Atomics.add(words, SENT, 1);
-    expect(LOW + 0x1000, [1]);
-    expect(LOW + 0x4010, [1, 2, 3]);
-    expect(LOW + 0x20010, [2, 3, 0xffff_ffff]);
-    expect(LOW + 0x21010, [2, 3, 0xffff_ffff]);
-    memory.read(ECAM + 0x8000, 4);
+export type HammerReport = { thread: number; end: 'done' | 'poisoned' } | { thread: number; end: 'thrown'; why: string };
+
+/** The other place where ECAM may be: where nothing else is. */
+const ECAM_THERE = LOW + 0x20_0000;
+
+type Random = (below: number) => number;
+const pick = <T>(random: Random, from: readonly T[]): T => from[random(from.length)]!;
+
+/** A configuration write by ports or by ECAM, wherever ECAM may be. */
+function configWrite(world: HammerWorld, random: Random, place: number, register: number, width: Width, value: number): void {
+  if (random(3) === 0) portWrite(world, place, register, width, value);
+  else world.machine.memory.write((random(8) === 0 ? ECAM_THERE : ECAM) + place * 4096 + register, width, value);
+}
+
+function portWrite({ machine: { io }, portsLock }: HammerWorld, place: number, register: number, width: Width, value: number): void {
+  portsLock.lock();
+  io.write(0xcf8, 4, (0x8000_0000 | (place << 8) | (register & 0xfc)) >>> 0);
+  io.write(0xcfc + (register & 3), width, value);
+  portsLock.unlock();
+}
+
+/** The status register, as a driver reads it: a thread that never moves anything meets the topology lock here. */
+function readStatus({ machine: { io }, portsLock }: HammerWorld, place: number): number {
+  portsLock.lock();
+  io.write(0xcf8, 4, (0x8000_0004 | (place << 8)) >>> 0);
+  const status = io.read(0xcfe, 2);
+  portsLock.unlock();
+  return status;
+}
+
+/** Movers 0 and 1 have functions of their own, whose BARs go over each other's; the others take all, and the chipset. */
+function move(world: HammerWorld, random: Random, mover: number): void {
+  const places = mover === 0 ? [0x08, 0x09] : mover === 1 ? [0x10, 0x18] : FUNCTIONS.slice(1).map(({ place }) => place);
+  const kind = random(20);
+  if (mover > 1 && kind === 0) {
+    const value = random(4) === 0 ? ECAM_THERE + 1 : ECAM + 1;
+    portWrite(world, 0, ECAM_REGISTER, 4, value);
+  } else if (mover > 1 && kind === 1) configWrite(world, random, 0, ROUTE_REGISTER + random(4), 1, random(4) === 0 ? 0 : pick(random, PIRQ_ISA_CHOICES));
+  else if (mover > 1 && kind === 2) configWrite(world, random, pick(random, TARGETS).place, 4, 2, random(2) === 0 ? 6 : 0x406);
+  else if (mover > 1 && kind === 3) configWrite(world, random, pick(random, TARGETS).place, 0x42, 2, pick(random, [0, 0x8000, 0x8000, 0xc000]));
+  else if (kind < 7) configWrite(world, random, pick(random, places), 4, 2, pick(random, [0, 2, 3, 3, 7, 7]));
+  else if (kind === 7) {
+    // Sizing.
+    const { place, bar } = pick(random, BARS.filter((each) => places.includes(each.place)));
+    configWrite(world, random, place, bar.kind === 'rom' ? 0x30 : 0x10 + 4 * bar.index, 4, 0xffff_ffff);
+  } else {
+    const { place, bar } = pick(random, BARS.filter((each) => places.includes(each.place)));
+    const low = LOW + random(16) * 0x1000;
+    if (bar.kind === 'memory64' && random(4) === 0) configWrite(world, random, place, 0x14 + 4 * bar.index, 4, pick(random, [0, 0, HIGH_HALF]));
+    else if (bar.kind === 'io') configWrite(world, random, place, 0x10 + 4 * bar.index, 4, 0x1000 + random(32) * 4);
+    else if (bar.kind === 'rom') configWrite(world, random, place, 0x30, 4, low + random(2));
+    else configWrite(world, random, place, 0x10 + 4 * bar.index, 4, low);
   }
 }
 
-function move({ memory }: TestMachine, tag: number, count: number, seed: number): void {
-  let state = seed;
-  const random = (below: number): number => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
-    return (state >>> 16) % below;
-  };
-  const config = ECAM + tag * 8 * 4096;
-  for (let at = 0; at < count; at++) {
-    if (random(4) === 0) memory.write(config + 4, 2, random(2) * 2);
-    else memory.write(config + 0x10, 4, PLACES[random(PLACES.length)]!);
-  }
-  memory.write(config + 4, 2, 0);
+/** Whether BAR `bar` of `place` may give this value at this address: BARs are aligned to their size. */
+function plausible(address: number, value: number): boolean {
+  const bar = BARS.find((each) => each.place === value >>> 24 && each.bar.index === ((value >>> 20) & 15))?.bar;
+  if (bar === undefined) return value === 0xffff_ffff || value === 0xf1f2_f3f4;
+  return bar.size > 2 ** 20 || (address - (value & 0xf_ffff)) % bar.size === 0;
 }
 
-if (parentPort !== null && workerData !== null) {
-  const order = workerData as HammerOrder;
-  const platform = new FakePlatform(Arena.attach(order.arena));
-  const machine = build(platform);
-  const words = platform.arena.int32('hammer', 16);
+function access(world: HammerWorld, random: Random): void {
+  const { machine: { io, memory }, words } = world;
+  const address = random(4) === 0 ? HIGH_HALF * 2 ** 32 + LOW + random(16) * 0x1000 : LOW + random(0x4000) * 4;
+  const value = memory.read(address, 4);
+  if (!plausible(address, value)) throw new Error(`0x${address.toString(16)} answered 0x${value.toString(16)}`);
+  memory.write(address, pick<Width>(random, [1, 2, 4]), random(0x100));
+  memory.read(address - 2, 4);
+  io.read(0x1000 + random(0x120), pick<Width>(random, [1, 2, 4]));
+  memory.read(ECAM + pick(random, BARS).place * 4096 + random(64), pick<Width>(random, [1, 2, 4]));
+  // A capability list, as every target has it.
+  if ((readStatus(world, pick(random, TARGETS).place) & ~8) !== 0x10) Atomics.add(words, VIOLATIONS, 1);
+  // What is never covered always answers, and no write to it is lost.
+  const target = random(TARGETS.length);
+  const expected = (TARGETS[target]!.place * 2 ** 24 + REGISTER_PROBE) >>> 0;
+  if (memory.read(targetAddress(target) + REGISTER_PROBE, 4) !== expected) Atomics.add(words, VIOLATIONS, 1);
+  memory.write(targetAddress(target) + REGISTER_COUNT, 4, 1);
+  Atomics.add(words, SENT + target, 1);
+}
+
+function interrupt(world: HammerWorld, random: Random): void {
+  const { memory } = world.machine;
+  const at = targetAddress(random(TARGETS.length));
+  const kind = random(9);
+  if (kind === 8) readStatus(world, pick(random, TARGETS).place);
+  else if (kind < 4) memory.write(at + REGISTER_LEVEL, 4, random(2));
+  else if (kind < 7) memory.write(at + REGISTER_SEND, 4, random(VECTORS));
+  else memory.write(at + MSIX_TABLE + random(VECTORS) * 16 + 12, 4, random(2));
+}
+
+function work(order: HammerOrder, world: HammerWorld): void {
+  const { words } = world;
+  const numbers = randomNumbers(order.seed);
+  const random: Random = (below) => numbers() % below;
   Atomics.add(words, READY, 1);
   Atomics.notify(words, READY);
-  for (let ready = Atomics.load(words, READY); ready < THREADS; ready = Atomics.load(words, READY)) Atomics.wait(words, READY, ready, 100);
-  if (order.role === 'access') access(machine, words, order.count);
-  else {
-    move(machine, order.tag, order.count, order.seed);
-    Atomics.add(words, DONE, 1);
+  for (let ready = Atomics.load(words, READY); ready < order.threads; ready = Atomics.load(words, READY)) Atomics.wait(words, READY, ready, 100);
+  for (let round = 0; round < order.count || (order.role !== 'move' && Atomics.load(words, DONE) < order.movers); round++) {
+    if (order.role === 'move') move(world, random, order.thread - 1);
+    else if (order.role === 'access') access(world, random);
+    else interrupt(world, random);
+    Atomics.add(words, ROUNDS, 1);
   }
+  if (order.role === 'move') Atomics.add(words, DONE, 1);
+  Atomics.add(words, HANDOVERS, world.arena.handovers);
 }
+
+const order = workerData as HammerOrder;
+const arena = new HammerArena(order.thread, order.yieldOne, order.arena);
+let report: HammerReport = { thread: order.thread, end: 'done' };
+try {
+  work(order, buildWorld(arena, order.writes, false));
+} catch (thrown) {
+  // As a vCPU's thread does.
+  Atomics.store(arena.poison, 0, 1);
+  report = thrown instanceof PoisonedError ? { thread: order.thread, end: 'poisoned' } : { thread: order.thread, end: 'thrown', why: thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown) };
+}
+parentPort!.postMessage(report);
