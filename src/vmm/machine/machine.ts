@@ -199,6 +199,7 @@ export class Machine implements MachineControl {
         Atomics.store(arena.poison, 0, 1); // it may have held a lock
         if (this.facts.value.state !== 'starting') this.fail(thrown);
       },
+      gone: (id) => this.#threadGone(id, arena),
     });
     await this.#threads.ready;
   }
@@ -280,6 +281,13 @@ export class Machine implements MachineControl {
     if (request.kind === 'exit') void this.#end('debug-exit', undefined, request.status & 0xff);
     else if (request.kind === 'power-off') void this.#end('powered-off');
     else this.#guestReset(request.why);
+  }
+
+  /** A thread that nobody stopped is gone: one that another made fail, or one that was killed in whatever it did. */
+  #threadGone(id: number, arena: Arena): void {
+    if (this.#ending !== null || this.facts.value.state === 'starting') return;
+    Atomics.store(arena.poison, 0, 1); // it may have held a lock
+    setTimeout(() => this.#failFor(new Error(`the thread of CPU ${id} ended without a word`)), CAUSE_MS);
   }
 
   #guestStopped(id: number, stop: GuestStop): void {

@@ -9,8 +9,9 @@ import { afterEach, describe, it } from 'node:test';
 import { WebSocket } from 'ws';
 import type { Outcome } from '../../shared/protocol/machine.ts';
 import { OUTCOME_FILE } from '../server/run-record.ts';
-import { folder as scratch, testConfig, tinyGuest, until } from '../testing/whole-machine.ts';
+import { folder as scratch, testConfig, tinyGuest, until, type ConfigParts } from '../testing/whole-machine.ts';
 
+const barfire = join(import.meta.dirname, '../../../build/guests/barfire.elf');
 const SPIN = [0xeb, 0xfe];
 // mov al, 0xed; out 0x60, al; jmp $
 const SPEAKS_TO_KEYBOARD = [0xb0, 0xed, 0xe6, 0x60, ...SPIN];
@@ -32,11 +33,11 @@ afterEach(() => {
   running.clear();
 });
 
-function machineProcess(kernel: string, preload = '', env: NodeJS.ProcessEnv = {}): Process {
+function machineProcess(kernel: string, preload = '', env: NodeJS.ProcessEnv = {}, more: ConfigParts = {}): Process {
   const folder = mkdtempSync(join(scratch, 'library-'));
   const sockets = join(folder, 'run');
   mkdirSync(sockets, { mode: 0o700 });
-  writeFileSync(join(folder, 'machine.json'), JSON.stringify(testConfig(kernel, { cpus: 2 })));
+  writeFileSync(join(folder, 'machine.json'), JSON.stringify(testConfig(kernel, { cpus: 2, ...more })));
   const broken = join(folder, 'broken.mjs');
   writeFileSync(broken, preload);
   const socket = join(sockets, 'sock');
@@ -103,6 +104,28 @@ describe('the machine process', () => {
     assert.equal(await exited(machine), 1);
     assert.equal(machine.outcome()?.how, 'failed');
     assert.match(machine.outcome()!.problem!.why, /broken keyboard/);
+  });
+
+  // The guest `barfire`: four of its CPUs move BARs, four access them. What breaks does so in the midst of a commit, when others wait for its locks.
+  const inCommit = (what: string): string =>
+    inWorkers(`const { PciFunction } = await import(${source('../pci/function.ts')}); const { written } = PciFunction.prototype; let left = 300;
+      PciFunction.prototype.written = function (...all) { if (--left === 0) { ${what} } return written.apply(this, all); };`);
+  const underFire = (what: string): Process => machineProcess(barfire, inCommit(what), {}, { cpus: 8, display: { kind: 'canvas' }, boot: { kernel: barfire, append: 'moves=1000000' } });
+
+  it('ends with words when a thread throws in a PCI commit that seven others wait for', async () => {
+    const machine = underFire(`throw new Error('broken commit');`);
+    assert.equal(await exited(machine), 1);
+    assert.equal(machine.outcome()?.how, 'failed');
+    assert.match(machine.outcome()!.problem!.why, /broken commit/);
+    assert.doesNotMatch(machine.log(), /did not end/);
+  });
+
+  it('ends with words when a thread is killed in a PCI commit that seven others wait for', async () => {
+    const machine = underFire(`process.exit();`);
+    assert.equal(await exited(machine), 1);
+    assert.equal(machine.outcome()?.how, 'failed');
+    assert.match(machine.outcome()!.problem!.why, /the thread of CPU \d ended without a word/);
+    assert.doesNotMatch(machine.log(), /did not end/);
   });
 
   it('exits although its folder is gone and its outcome cannot be written', async () => {

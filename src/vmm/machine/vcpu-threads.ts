@@ -14,6 +14,8 @@ export interface VcpuThreadsOptions {
   wake(id: number): void;
   /** A thread ended by an error that it could not tell of itself: it did not begin, or memory ran out. */
   failed(thrown: unknown): void;
+  /** A thread is gone, told to or not; if not, it may have left locks held. */
+  gone(id: number): void;
 }
 
 interface Thread {
@@ -70,7 +72,7 @@ export class VcpuThreads {
     if (refused !== undefined) throw refused.reason;
   }
 
-  #start({ entry, heard, failed }: VcpuThreadsOptions, description: Omit<VcpuWorkerData, 'mail'>): Promise<void> {
+  #start({ entry, heard, failed, gone }: VcpuThreadsOptions, description: Omit<VcpuWorkerData, 'mail'>): Promise<void> {
     const { port1, port2 } = new MessageChannel();
     const data: VcpuWorkerData = { ...description, mail: port2 };
     const thread: Thread = { id: data.id, mail: port1, waiting: new Map() };
@@ -85,6 +87,7 @@ export class VcpuThreads {
           port1.close();
           for (const { reject: give } of thread.waiting.values()) give(new Error(`the thread of CPU ${data.id} has ended`));
           resolve();
+          gone(data.id);
         });
       }),
     );
