@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { PIRQ_ISA_CHOICES } from './intx.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import { BARS, ECAM, ECAM_REGISTER, FUNCTIONS, HIGH_HALF, LOW } from './model-rig.ts';
-import { DONE, HANDOVERS, HammerArena, MSIX_TABLE, READY, REGISTER_COUNT, REGISTER_LEVEL, REGISTER_PROBE, REGISTER_SEND, ROUNDS, ROUTE_REGISTER, SENT, TARGETS, VECTORS, VIOLATIONS, buildWorld, randomNumbers, targetAddress } from './hammer-world.ts';
+import { HANDOVERS, HammerArena, MSIX_TABLE, MOVED, REGISTER_COUNT, REGISTER_LEVEL, REGISTER_PROBE, REGISTER_SEND, ROUNDS, ROUTE_REGISTER, SENT, STOP, TARGETS, VECTORS, VIOLATIONS, buildWorld, meet, randomNumbers, targetAddress } from './hammer-world.ts';
 import type { ArenaDescription } from '../sync/arena.ts';
 import type { Width } from '../bus/handler.ts';
 import type { HammerWorld } from './hammer-world.ts';
@@ -16,14 +16,16 @@ export interface HammerOrder {
   readonly thread: number;
   readonly threads: number;
   readonly movers: number;
-  /** A mover does so many configuration writes; the others as many rounds, and as long as there are movers. */
-  readonly count: number;
+  /** All threads meet after each phase. */
+  readonly phases: number;
+  /** A mover does so many configuration writes in a phase; the others go on as long as there are movers. */
+  readonly moves: number;
   readonly writes: number;
   readonly yieldOne: number;
   readonly seed: number;
 }
 
-export type HammerReport = { thread: number; end: 'done' | 'poisoned' } | { thread: number; end: 'thrown'; why: string };
+export type HammerReport = { thread: number; end: 'done' | 'stopped' | 'poisoned' } | { thread: number; end: 'thrown'; why: string };
 
 /** The other place where ECAM may be: where nothing else is. */
 const ECAM_THERE = LOW + 0x20_0000;
@@ -114,28 +116,31 @@ function interrupt(world: HammerWorld, random: Random): void {
   else memory.write(at + MSIX_TABLE + random(VECTORS) * 16 + 12, 4, random(2));
 }
 
-function work(order: HammerOrder, world: HammerWorld): void {
+function work(order: HammerOrder, world: HammerWorld): 'done' | 'stopped' {
   const { words } = world;
   const numbers = randomNumbers(order.seed);
   const random: Random = (below) => numbers() % below;
-  Atomics.add(words, READY, 1);
-  Atomics.notify(words, READY);
-  for (let ready = Atomics.load(words, READY); ready < order.threads; ready = Atomics.load(words, READY)) Atomics.wait(words, READY, ready, 100);
-  for (let round = 0; round < order.count || (order.role !== 'move' && Atomics.load(words, DONE) < order.movers); round++) {
-    if (order.role === 'move') move(world, random, order.thread - 1);
-    else if (order.role === 'access') access(world, random);
-    else interrupt(world, random);
-    Atomics.add(words, ROUNDS, 1);
+  meet(world, order.threads);
+  for (let phase = 1; phase <= order.phases; phase++) {
+    for (let round = 0; order.role === 'move' ? round < order.moves : Atomics.load(words, MOVED) < order.movers * phase; round++) {
+      if (order.role === 'move') move(world, random, order.thread - 1);
+      else if (order.role === 'access') access(world, random);
+      else interrupt(world, random);
+      Atomics.add(words, ROUNDS, 1);
+      if (Atomics.load(words, STOP) !== 0) return 'stopped';
+    }
+    if (order.role === 'move') Atomics.add(words, MOVED, 1);
+    meet(world, order.threads);
   }
-  if (order.role === 'move') Atomics.add(words, DONE, 1);
   Atomics.add(words, HANDOVERS, world.arena.handovers);
+  return 'done';
 }
 
 const order = workerData as HammerOrder;
 const arena = new HammerArena(order.thread, order.yieldOne, order.arena);
-let report: HammerReport = { thread: order.thread, end: 'done' };
+let report: HammerReport;
 try {
-  work(order, buildWorld(arena, order.writes, false));
+  report = { thread: order.thread, end: work(order, buildWorld(arena, order.writes, false)) };
 } catch (thrown) {
   // As a vCPU's thread does.
   Atomics.store(arena.poison, 0, 1);

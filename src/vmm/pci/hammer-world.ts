@@ -6,7 +6,7 @@ import { IrqLines } from '../irq/irq-lines.ts';
 import { PIRQ_GSI_FIRST } from '../arch/x86/layout.ts';
 import { FakePlatform } from '../testing/fake-platform.ts';
 import { Arena } from '../sync/arena.ts';
-import { Mutex } from '../sync/mutex.ts';
+import { Mutex, PoisonedError } from '../sync/mutex.ts';
 import { PciFunction } from './function.ts';
 import { BARS, FUNCTIONS, LOW, UNMAPPABLE, addEcam, modelMachine } from './model-rig.ts';
 import { probeValue } from './model.ts';
@@ -24,9 +24,9 @@ export const VECTORS = 4;
 // Words of the slice `hammer`.
 /** Things that must never happen. */
 export const VIOLATIONS = 0;
-/** Threads that are ready; movers that are done. */
-export const READY = 1;
-export const DONE = 2;
+/** Threads that came to the end of the phase; phases that are over. */
+const ARRIVED = 1;
+const PHASE = 2;
 /** Configuration writes in the log. */
 const LOGGED = 3;
 /** How often a lock was taken by another thread than before. */
@@ -35,6 +35,10 @@ export const HANDOVERS = 4;
 export const CRASH = 5;
 /** Accesses and moves of all threads. */
 export const ROUNDS = 6;
+/** How often movers came to the end of a phase. */
+export const MOVED = 7;
+/** The control thread asks all to stop. */
+export const STOP = 28;
 /** Per target: counter writes sent, and counted; vectors accepted, and those that fell together with one that was pending. */
 export const SENT = 8;
 export const COUNTED = 12;
@@ -80,7 +84,7 @@ export const refuses = (place: number, address: number): boolean => place === RE
 
 const schedYield = koffi.load('libc.so.6').func('int sched_yield()') as () => number;
 
-/** Lets other threads run at random around its critical sections. */
+/** Lets other threads run at random at the borders of its critical sections. */
 class YieldingMutex extends Mutex {
   readonly #arena: HammerArena;
   readonly #holder: Int32Array;
@@ -155,6 +159,7 @@ class HammerPlatform extends FakePlatform {
     const chip = {
       irqLine: (gsi: number, level: boolean): void => {
         crashHere(words, 'irq');
+        arena.perhapsYield();
         if (words[LEVELS + gsi] === Number(level)) Atomics.add(words, VIOLATIONS, 1);
         words[LEVELS + gsi] = Number(level);
       },
@@ -243,6 +248,7 @@ export class HammerDevice implements PciDevice {
   readonly ranges = [];
   readonly config: PciFunction;
   readonly msix: MsixCapability | undefined;
+  readonly #arena: HammerArena;
   readonly #place: number;
   readonly #words: Int32Array;
   readonly #log: Uint32Array;
@@ -251,7 +257,8 @@ export class HammerDevice implements PciDevice {
   /** For the chipset: routes PIRQ n. */
   route: ((pirq: number, irq: number) => void) | undefined;
 
-  constructor(platform: Platform, words: Int32Array, log: Uint32Array, of: ModelFunction, msi: MsiSink) {
+  constructor(arena: HammerArena, platform: Platform, words: Int32Array, log: Uint32Array, of: ModelFunction, msi: MsiSink) {
+    this.#arena = arena;
     this.label = of.name;
     this.mutex = platform.arena.mutex(`${of.name}.lock`);
     this.#place = of.place;
@@ -275,9 +282,11 @@ export class HammerDevice implements PciDevice {
     });
   }
 
-  /** Under the mutex, a handler is called only while its BAR is active. */
+  /** A handler is called only while its BAR is active, and as long as it runs the BAR stays where it is. */
   #check(bar: number): void {
-    if (this.#active[barRow(this.#place, bar)] === 0) Atomics.add(this.#words, VIOLATIONS, 1);
+    const before = this.#active[barRow(this.#place, bar)];
+    this.#arena.perhapsYield();
+    if (before === 0 || this.#active[barRow(this.#place, bar)] !== before) Atomics.add(this.#words, VIOLATIONS, 1);
   }
 
   #probe(bar: number): Handler {
@@ -304,8 +313,12 @@ export class HammerDevice implements PciDevice {
         if (offset >= MSIX_TABLE) this.msix!.table.write(offset - MSIX_TABLE, width, value);
         else if (offset === REGISTER_LEVEL) this.config.setInterrupt(value % 2 === 1);
         else if (offset === REGISTER_SEND) this.#send(index, value % VECTORS);
-        // Not atomic: the mutex is what makes it right.
-        else if (offset === REGISTER_COUNT) words[COUNTED + index] = words[COUNTED + index]! + 1;
+        else if (offset === REGISTER_COUNT) {
+          // Not atomic: the mutex is what makes it right.
+          const count = words[COUNTED + index]!;
+          this.#arena.perhapsYield();
+          words[COUNTED + index] = count + 1;
+        }
       },
     };
   }
@@ -376,7 +389,7 @@ export function buildWorld(arena: HammerArena, writes: number, control: boolean)
   const parking: Parking = { parkOthers: () => {}, release: () => {} };
   const machine = modelMachine(platform, { slots, parking, events });
   const msi: MsiSink = { send: () => void Atomics.add(words, DELIVERED, 1) };
-  const devices = HAMMER_FUNCTIONS.map((of) => new HammerDevice(platform, words, log, of, msi));
+  const devices = HAMMER_FUNCTIONS.map((of) => new HammerDevice(arena, platform, words, log, of, msi));
   devices.forEach((device, index) => {
     const { place } = HAMMER_FUNCTIONS[index]!;
     machine.host.add(device, place >> 3, place & 7);
@@ -392,6 +405,27 @@ export function buildWorld(arena: HammerArena, writes: number, control: boolean)
     events: () => events.all(),
     writes: () => Array.from({ length: words[LOGGED]! }, (_, at) => ({ place: log[at * 3]!, register: log[at * 3 + 1]!, value: log[at * 3 + 2]! })),
   };
+}
+
+/**
+ * The end of a phase: waits for all threads. The last one looks whether the inputs of the interrupt controllers are what they must be: while
+ * nobody does anything, for a wrong level is soon put right by chance.
+ */
+export function meet(world: HammerWorld, threads: number): void {
+  const { words, arena } = world;
+  const phase = Atomics.load(words, PHASE);
+  if (Atomics.add(words, ARRIVED, 1) + 1 === threads) {
+    const expected = expectedLevels(world);
+    if (expected.some((level, gsi) => words[LEVELS + gsi] !== level)) Atomics.add(words, VIOLATIONS, 1);
+    words[ARRIVED] = 0;
+    Atomics.store(words, PHASE, phase + 1);
+    Atomics.notify(words, PHASE);
+    return;
+  }
+  while (Atomics.load(words, PHASE) === phase) {
+    Atomics.wait(words, PHASE, phase, 100);
+    if (Atomics.load(arena.poison, 0) !== 0) throw new PoisonedError('the end of the phase');
+  }
 }
 
 /** What the inputs must be: PIRQs by who asserts them, ISA interrupts by where the PIRQs are routed. */
