@@ -191,6 +191,14 @@ export class PciFunction {
     this.#dwords[register >>> 2] = dword;
   }
 
+  /**
+   * Bits of `mask` become those of `dword`; the others stay as they are by now. For writes, which are worked out before the device's mutex is
+   * held: its own status bits, like Interrupt Status beside the command register, may have changed since. Topology lock and device mutex.
+   */
+  change(register: number, mask: number, dword: number): void {
+    this.#dwords[register >>> 2] = (this.#dwords[register >>> 2]! & ~mask) | (dword & mask);
+  }
+
   /** After a write took effect: tells the capability that it hit, and the interrupt pin. */
   written(register: number, before: number, after: number): void {
     if (register === PCI_COMMAND) this.#intx?.refresh();

@@ -44,6 +44,8 @@ export const SENT = 8;
 export const COUNTED = 12;
 export const ACCEPTED = 16;
 export const COALESCED = 20;
+/** Per target: the interrupt level as it was asked for last. */
+export const WANTED = 56;
 /** Messages that arrived, all targets. */
 export const DELIVERED = 24;
 /** Levels of the interrupt controllers' inputs. */
@@ -311,7 +313,10 @@ export class HammerDevice implements PciDevice {
         crashHere(this.#words, 'handler');
         const words = this.#words;
         if (offset >= MSIX_TABLE) this.msix!.table.write(offset - MSIX_TABLE, width, value);
-        else if (offset === REGISTER_LEVEL) this.config.setInterrupt(value % 2 === 1);
+        else if (offset === REGISTER_LEVEL) {
+          words[WANTED + index] = value % 2;
+          this.config.setInterrupt(value % 2 === 1);
+        }
         else if (offset === REGISTER_SEND) this.#send(index, value % VECTORS);
         else if (offset === REGISTER_COUNT) {
           // Not atomic: the mutex is what makes it right.
@@ -428,15 +433,15 @@ export function meet(world: HammerWorld, threads: number): void {
   }
 }
 
-/** What the inputs must be: PIRQs by who asserts them, ISA interrupts by where the PIRQs are routed. */
+/** What the inputs must be: PIRQs by who was told to assert them and may, ISA interrupts by where the PIRQs are routed. */
 export function expectedLevels(world: HammerWorld): number[] {
   const levels = new Array<number>(GSIS).fill(0);
   const routes = world.devices[0]!.config.dword(ROUTE_REGISTER);
   HAMMER_FUNCTIONS.forEach(({ place, dwords }, index) => {
     const pin = (dwords[0x3c] ?? 0) / 256;
     const register = world.devices[index]!.config.dword(4);
-    const asserts = pin > 0 && (register & 0x8_0000) !== 0 && (register & 0x400) === 0;
-    if (!asserts) return;
+    const target = TARGETS.findIndex((each) => each.place === place);
+    if (target < 0 || world.words[WANTED + target] === 0 || (register & 0x400) !== 0) return;
     const pirq = ((place >> 3) + pin - 1) % 4;
     levels[PIRQ_GSI_FIRST + pirq] = 1;
     const isa = (routes >>> (8 * pirq)) & 0xff;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { configRead } from './testing.ts';
+import { FakePlatform } from '../testing/fake-platform.ts';
+import { FakeEvents, FakeParking, FakeSlots, ProbeDevice, configRead, configWrite, testMachine } from './testing.ts';
 import { HIGH, HVA, LOW, answer, command, place, rig, set } from './test-rig.ts';
 
 test('a BAR answers once decode is on, moves while it decodes, and calls the device only on real changes', () => {
@@ -190,4 +191,28 @@ test('in D3 no BAR answers and none is mapped, whatever the command register say
   command(rg, 0, 2);
   set(rg, 0, 0x10, LOW);
   assert.equal(answer(rg, LOW), 0x0100_0000);
+});
+
+test('an interrupt that is raised while a command write waits for the device is not lost (found by the hammer)', () => {
+  for (const written of [0x404, 0x406]) {
+    const platform = new FakePlatform();
+    const machine = testMachine(platform, { slots: new FakeSlots(), parking: new FakeParking(), events: new FakeEvents() });
+    const probe = new ProbeDevice(platform, '00:01.0 probe', 1, [{ index: 0, kind: 'memory32', size: 0x1000 }], { interruptPin: 1 });
+    machine.host.add(probe, 1);
+    machine.host.reset();
+    configWrite(machine.io, place(0), 0x10, 4, LOW);
+    // Another thread has the device's mutex first.
+    const { mutex } = probe;
+    const lock = mutex.lock.bind(mutex);
+    mutex.lock = () => {
+      mutex.lock = lock;
+      mutex.run(() => probe.config.setInterrupt(true));
+      lock();
+    };
+    configWrite(machine.io, place(0), 4, 2, written);
+    assert.equal(configRead(machine.io, place(0), 4, 4), 0x8_0000 + written);
+    assert.equal(platform.level(17), false);
+    configWrite(machine.io, place(0), 4, 2, 4);
+    assert.equal(platform.level(17), true);
+  }
 });

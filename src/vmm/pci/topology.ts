@@ -197,8 +197,8 @@ export class Topology {
       devices: [device],
       rows: config.movesBars(register) ? this.#changedRows(device, dword) : new Map<Bar, Row>(),
       places: this.#changedPlaces(device, dword),
-      store: () => config.store(register, after),
-      unstore: () => config.store(register, before),
+      store: () => config.change(register, (before ^ after) >>> 0, after),
+      unstore: () => config.change(register, (before ^ after) >>> 0, before),
       done: () => {
         config.written(register, before, after);
         device.configChanged?.(register, before, after);
