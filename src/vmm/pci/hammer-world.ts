@@ -435,7 +435,7 @@ export function meet(world: HammerWorld, threads: number): void {
 
 /** What the inputs must be: PIRQs by who was told to assert them and may, ISA interrupts by where the PIRQs are routed. */
 export function expectedLevels(world: HammerWorld): number[] {
-  const levels = new Array<number>(GSIS).fill(0);
+  const levels = Array.from({ length: GSIS }, () => 0);
   const routes = world.devices[0]!.config.dword(ROUTE_REGISTER);
   HAMMER_FUNCTIONS.forEach(({ place, dwords }, index) => {
     const pin = (dwords[0x3c] ?? 0) / 256;

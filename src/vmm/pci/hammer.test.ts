@@ -116,9 +116,9 @@ for (const [index, place] of CRASH_PLACES.entries()) {
     while (Atomics.load(world.words, ROUNDS) < 500 && Atomics.load(world.arena.poison, 0) === 0) await sleep(1);
     Atomics.store(world.words, CRASH, index + 1);
     // Threads that meet none of its locks are stopped by the control thread; a few may be such.
-    let left = ends.length;
-    for (const end of ends) void end.then(() => left--);
-    while (left > 3) await sleep(1);
+    const ended = new Set<number>();
+    for (const end of ends) void end.then(({ thread }) => ended.add(thread));
+    while (ended.size < 5) await sleep(1);
     Atomics.store(world.words, STOP, 1);
     const reports = await Promise.all(ends);
     const thrown = reports.filter((report) => report.end === 'thrown');
