@@ -108,12 +108,18 @@ describe('the machine process', () => {
 
   // The guest `barfire`: four of its CPUs move BARs, four access them. What breaks does so in the midst of a commit, when others wait for its locks.
   const inCommit = (what: string): string =>
-    inWorkers(`const { PciFunction } = await import(${source('../pci/function.ts')}); const { written } = PciFunction.prototype; let left = 300;
+    inWorkers(`const { PciFunction } = await import(${source('../pci/function.ts')}); const { written } = PciFunction.prototype; let left = 20;
       PciFunction.prototype.written = function (...all) { if (--left === 0) { ${what} } return written.apply(this, all); };`);
-  const underFire = (what: string): Process => machineProcess(barfire, inCommit(what), {}, { cpus: 8, display: { kind: 'canvas' }, boot: { kernel: barfire, append: 'moves=1000000' } });
+  const devices = Array.from({ length: 3 }, () => ({ kind: 'pci-test' as const }));
+  const underFire = async (what: string): Promise<Process> => {
+    const machine = machineProcess(barfire, inCommit(what), {}, { cpus: 8, display: { kind: 'canvas' }, devices, boot: { kernel: barfire, append: 'moves=1000000' } });
+    const { socket } = await connected(machine);
+    socket.send(JSON.stringify({ id: 2, call: 'serialWrite', params: { data: Buffer.from('g').toString('base64') } })); // the guest waits for it
+    return machine;
+  };
 
   it('ends with words when a thread throws in a PCI commit that seven others wait for', async () => {
-    const machine = underFire(`throw new Error('broken commit');`);
+    const machine = await underFire(`throw new Error('broken commit');`);
     assert.equal(await exited(machine), 1);
     assert.equal(machine.outcome()?.how, 'failed');
     assert.match(machine.outcome()!.problem!.why, /broken commit/);
@@ -121,7 +127,7 @@ describe('the machine process', () => {
   });
 
   it('ends with words when a thread is killed in a PCI commit that seven others wait for', async () => {
-    const machine = underFire(`process.exit();`);
+    const machine = await underFire(`process.exit();`);
     assert.equal(await exited(machine), 1);
     assert.equal(machine.outcome()?.how, 'failed');
     assert.match(machine.outcome()!.problem!.why, /the thread of CPU \d ended without a word/);
