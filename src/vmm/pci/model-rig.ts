@@ -57,8 +57,17 @@ export const FUNCTIONS: readonly ModelFunction[] = [
   ]),
 ];
 
-/** Every BAR of every function. */
-export const BARS = FUNCTIONS.flatMap(({ place, bars }) => bars.map((bar) => ({ place, bar })));
+/** Devices that come and go, by slot. */
+export const PLUGGED: readonly (readonly ModelFunction[])[] = [
+  [
+    fn(0x30, [{ index: 0, kind: 'memory32', size: 0x4000, backing: backing(6, 0x4000) }, { index: 3, kind: 'io', size: 32 }], 1),
+    fn(0x31, [{ index: 0, kind: 'memory64', size: 0x1000 }, { index: 6, kind: 'rom', size: 0x800 }], 3),
+  ],
+  [fn(0x38, [{ index: 1, kind: 'memory32', size: 0x10000, backing: backing(7, 0x2000) }], 2)],
+];
+
+/** Every BAR of every function, there or not. */
+export const BARS = [...FUNCTIONS, ...PLUGGED.flat()].flatMap(({ place, bars }) => bars.map((bar) => ({ place, bar })));
 
 /** The real machine, in one thread, without its functions. */
 export function modelMachine(platform: Platform, parts: { slots: MemorySlots; parking: Parking; events: IoEvents }): TestMachine {
@@ -197,11 +206,14 @@ export type Operation =
   | { kind: 'port'; port: number; width: Width; value: number }
   /** From now on the device's activations fail: never, always, or on odd pages. */
   | { kind: 'refuse'; place: number; when: 'never' | 'always' | 'odd' }
+  /** A device comes if it is away, and goes if it is there. */
+  | { kind: 'plug'; which: number }
   | { kind: 'reset' };
 
 export class ModelRig {
   readonly model: PciModel;
   readonly machines: TestMachine[] = [];
+  readonly #platforms: Platform[] = [];
   readonly #devices: RigDevice[][] = [];
   readonly #slots: RigSlots;
   readonly #parking = new FakeParking();
@@ -231,6 +243,7 @@ export class ModelRig {
     devices.forEach((device) => machine.host.add(device, device.place >> 3, device.place & 7));
     addEcam(machine, devices[0]!);
     this.machines.push(machine);
+    this.#platforms.push(platform);
     this.#devices.push(devices);
   }
 
@@ -247,6 +260,9 @@ export class ModelRig {
       case 'refuse':
         this.#refusals.set(operation.place, operation.when);
         break;
+      case 'plug':
+        this.#plug(PLUGGED[operation.which]!);
+        break;
       case 'reset':
         this.machines[0]!.host.reset();
         model.reset();
@@ -256,6 +272,7 @@ export class ModelRig {
         break;
       case 'size': {
         const { place, bar } = BARS[operation.which]!;
+        if (!model.has(place)) break;
         const register = (bar.kind === 'rom' ? 0x30 : 0x10 + 4 * bar.index) + (operation.half && bar.kind === 'memory64' ? 4 : 0);
         const before = model.dword(place, register);
         for (const value of [0xffff_ffff, before]) this.#config({ by: 'ports', place, register, width: 4, value });
@@ -275,6 +292,29 @@ export class ModelRig {
     if (model.calls !== undefined) assert.deepEqual(this.#notes.calls, model.calls);
     assert.deepEqual(this.#notes.defects, []);
     this.#compare();
+  }
+
+  #plug(functions: readonly ModelFunction[]): void {
+    const slot = functions[0]!.place >> 3;
+    const { model, machines } = this;
+    const one = machines[this.#next()]!;
+    this.#slots.begin();
+    if (!model.has(functions[0]!.place)) {
+      machines.forEach(({ host }, thread) => {
+        const devices = functions.map((each) => new RigDevice(this.#platforms[thread]!, each, this.#notes));
+        host.plug(devices, slot);
+        this.#devices[thread]!.push(...devices);
+      });
+      one.host.publish(slot);
+      for (const each of functions) model.add(each);
+    } else {
+      one.host.withdraw(slot);
+      machines.forEach(({ host }, thread) => {
+        host.unplug(slot);
+        this.#devices[thread] = this.#devices[thread]!.filter(({ place }) => place >> 3 !== slot);
+      });
+      model.remove(functions.map(({ place }) => place));
+    }
   }
 
   #config({ by, place, register, width, value }: Omit<Extract<Operation, { kind: 'config' }>, 'kind'>): void {
@@ -317,6 +357,7 @@ export class ModelRig {
     assert.equal(this.#parking.parked, false);
     for (const device of this.#devices[turn % this.#devices.length]!) compareRegisters(model, device.place, device.config);
     const { place, bar } = BARS[turn % BARS.length]!;
+    if (!model.has(place)) return;
     const thread = turn % this.machines.length;
     const device = this.#devices[thread]!.find((each) => each.place === place)!;
     const { topology } = this.machines[thread]!;

@@ -63,7 +63,15 @@ const ones = (width: Width): number => 256 ** width - 1;
 /** `width` bytes of a dword, from byte `at`. */
 const part = (dword: number, at: number, width: Width): number => Math.floor(dword / 256 ** at) % 256 ** width;
 const byPlace = (a: BarClaim, b: BarClaim): number => a.fn.place - b.fn.place || a.bar.index - b.bar.index;
+const sameIn = (list: readonly BarClaim[], claim: BarClaim): boolean => list.some((other) => other.fn === claim.fn && other.bar === claim.bar && other.address === claim.address);
 const nameOf = (claim: BarClaim): string => `${claim.fn.name} bar${claim.bar.index}`;
+
+/** What devices are told, in order. */
+const tell = (lost: readonly BarClaim[], gained: readonly BarClaim[], remapped: ReadonlySet<BarClaim>): string[] => [
+  ...lost.map((claim) => `deactivate ${nameOf(claim)} ${claim.address}`),
+  ...gained.map((claim) => `activate ${nameOf(claim)} ${claim.address}`),
+  ...new Set([...remapped].map((claim) => `remapped ${nameOf(claim)}`)),
+];
 
 /** What a read of a test BAR gives. */
 export function probeValue(place: number, bar: number, offset: number): number {
@@ -107,6 +115,23 @@ export class PciModel {
   add(fn: ModelFunction): void {
     this.#functions.set(fn.place, { ...fn, registers: new Map() });
     for (const each of this.#functions.values()) if (each.place >> 3 === fn.place >> 3) this.#powerOn(each);
+  }
+
+  has(place: number): boolean {
+    return this.#functions.has(place);
+  }
+
+  /** Functions go, whatever they decode. Nothing can refuse that: what comes to light under them and cannot be activated becomes void. */
+  remove(places: readonly number[]): void {
+    const old = this.#answering;
+    for (const place of places) this.#functions.delete(place);
+    this.#claims = this.#claims.filter(({ fn }) => !places.includes(fn.place));
+    this.#look();
+    const { lost, gained, remapped } = this.#difference(old);
+    if (gained.some((claim) => this.#fails(claim))) {
+      this.calls = undefined;
+      this.#giveUpFailing(this.#activeIn(old));
+    } else this.calls?.push(...tell(lost, gained, remapped));
   }
 
   reset(): void {
@@ -197,29 +222,39 @@ export class PciModel {
     }
     this.#look();
 
-    const active = this.#activeIn(this.#answering);
-    const sameIn = (list: readonly BarClaim[], claim: BarClaim): boolean => list.some((other) => other.fn === claim.fn && other.bar === claim.bar && other.address === claim.address);
-    const lost = oldActive.filter((claim) => !sameIn(active, claim)).sort(byPlace);
-    const gained = active.filter((claim) => !sameIn(oldActive, claim)).sort(byPlace);
+    const { lost, gained, added, remapped } = this.#difference(old);
+    if (!gained.some((claim) => this.#fails(claim)) && !added.some((slot) => this.#unmappableIn(slot))) {
+      this.calls?.push(...tell(lost, gained, remapped), `changed ${fn.name} ${register} ${before} ${after}`);
+      return;
+    }
+    this.calls = undefined;
+    fn.registers.set(register, before);
+    this.#claims = oldClaims;
+    const gone = lost.filter((claim) => this.#fails(claim));
+    this.#give(gone);
+    this.#giveUpFailing(oldActive.filter((claim) => !gone.includes(claim)));
+  }
+
+  /** From who could answer before to who can now: BARs that cease and begin to answer somewhere, and whose slots differ. */
+  #difference(old: readonly Answering[]): { lost: BarClaim[]; gained: BarClaim[]; added: ModelSlot[]; remapped: Set<BarClaim> } {
+    const before = this.#activeIn(old);
+    const after = this.#activeIn(this.#answering);
     const mapped = this.#runs(old);
     const maps = this.#runs(this.#answering);
     const removed = mapped.filter((run) => !maps.some((other) => other.text === run.text));
     const added = maps.filter((run) => !mapped.some((other) => other.text === run.text));
-    if (!gained.some((claim) => this.#fails(claim)) && !added.some((run) => this.#unmappableIn(run.slot))) {
-      this.calls?.push(...lost.map((claim) => `deactivate ${nameOf(claim)} ${claim.address}`), ...gained.map((claim) => `activate ${nameOf(claim)} ${claim.address}`));
-      this.calls?.push(...new Set([...removed, ...added].map((run) => `remapped ${nameOf(run.claim)}`)));
-      this.calls?.push(`changed ${fn.name} ${register} ${before} ${after}`);
-      return;
-    }
+    return {
+      lost: before.filter((claim) => !sameIn(after, claim)).sort(byPlace),
+      gained: after.filter((claim) => !sameIn(before, claim)).sort(byPlace),
+      added: added.map(({ slot }) => slot),
+      remapped: new Set([...removed, ...added].map(({ claim }) => claim)),
+    };
+  }
 
-    this.calls = undefined;
-    fn.registers.set(register, before);
-    this.#claims = oldClaims;
-    const still = oldActive.filter((claim) => !(lost.includes(claim) && this.#fails(claim)));
-    this.#give(lost.filter((claim) => this.#fails(claim)));
-    // What comes to light under them may fail in its turn.
+  /** BARs that are to answer, were not among `active` and cannot be activated become void; what comes to light under them may fail in its turn. */
+  #giveUpFailing(active: readonly BarClaim[]): void {
     for (;;) {
-      const failing = this.#activeIn(this.#answering).filter((claim) => !sameIn(still, claim) && this.#fails(claim));
+      const failing = this.#activeIn(this.#answering).filter((claim) => !sameIn(active, claim) && this.#fails(claim));
       if (failing.length === 0) return;
       this.#give(failing);
     }

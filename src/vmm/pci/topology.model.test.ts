@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { BARS, ECAM, ECAM_REGISTER, FUNCTIONS, HIGH_HALF, LOW, ModelRig } from './model-rig.ts';
+import { BARS, ECAM, ECAM_REGISTER, FUNCTIONS, HIGH_HALF, LOW, ModelRig, PLUGGED } from './model-rig.ts';
 import type { Width } from '../bus/handler.ts';
 import type { Operation } from './model-rig.ts';
 
@@ -16,7 +16,7 @@ const SEED = Number(process.env['VITRINE_SEED'] ?? Math.floor(Math.random() * 2 
 const LEAST_OPERATIONS = LONG ? 1_000_000 : 30_000;
 
 const WINDOW_END = 0xfec0_0000; // or thereabouts
-const places = FUNCTIONS.map(({ place }) => place);
+const places = [...FUNCTIONS, ...PLUGGED.flat()].map(({ place }) => place);
 const width = fc.constantFrom<Width>(4, 4, 4, 2, 1);
 const by = fc.constantFrom<'ports' | 'ecam'>('ports', 'ecam');
 
@@ -52,8 +52,9 @@ const access = fc.record({ kind: fc.constant('access' as const), which: fc.nat(6
 const configPorts = fc.record({ kind: fc.constant('port' as const), port: fc.integer({ min: 0xcf5, max: 0xd01 }), width, value: fc.oneof(fc.nat(0xffff).map((at) => 0x8000_0000 + at * 4), bits) });
 const refuse = fc.record({ kind: fc.constant('refuse' as const), place: fc.constantFrom(...places), when: fc.constantFrom<'never' | 'always' | 'odd'>('never', 'never', 'always', 'odd') });
 const ecam = fc.constantFrom(...[ECAM + 1, ECAM + 1, ECAM + 1, 0, LOW + 1, WINDOW_END - 2 ** 20 + 1].map((value): Operation => ({ kind: 'config', by: 'ports', place: 0, register: ECAM_REGISTER, width: 4, value })));
+const plug = fc.record({ kind: fc.constant('plug' as const), which: fc.nat(PLUGGED.length - 1) });
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  from(120, bar), from(60, command), from(20, odd), from(15, size), from(30, access), from(10, configPorts), from(15, refuse), from(8, ecam), from(1, fc.constant<Operation>({ kind: 'reset' })),
+  from(120, bar), from(60, command), from(20, odd), from(15, size), from(30, access), from(10, configPorts), from(15, refuse), from(8, ecam), from(8, plug), from(1, fc.constant<Operation>({ kind: 'reset' })),
 );
 
 /** ECAM is where its accesses go. */
