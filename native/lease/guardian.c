@@ -52,7 +52,7 @@ static void watch(struct lease *lease, int pipe) {
     if (got == 1) return;
     crash_point();
     // What the helper has written down since our birth.
-    if (load_lease(lease, NULL) && !lease->kept) undo_until_done(lease);
+    if (load_lease(lease) && !lease->kept) undo_until_done(lease);
 }
 
 int start_guardian(struct lease *lease, struct guardian *guardian) {

@@ -145,7 +145,7 @@ int lock_host(void);
 void unlock_host(void);
 int create_lease(struct lease *lease, uid_t uid);
 bool parse_record(struct lease *lease, const char *line, size_t length);
-bool load_lease(struct lease *lease, const char *boot);
+bool load_lease(struct lease *lease);
 int record(struct lease *lease, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int open_lease(struct lease *lease, const char *name, bool *alive);
 void close_lease(struct lease *lease);

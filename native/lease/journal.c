@@ -28,7 +28,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BOOT_SIZE = 37, MAX_JOURNAL = 256 * 1024, LOCK_TRIES = 1500, LOCK_PAUSE = 20 };
+enum { BOOT_SIZE = 37, MAX_JOURNAL = 1024 * 1024, FULL_JOURNAL = 512 * 1024, LOCK_TRIES = 1500, LOCK_PAUSE = 20 };
 
 int host_lock = -1;
 static int folder = -1;
@@ -133,6 +133,23 @@ static bool name_or_none(const char *text, char *name) {
     return true;
 }
 
+// Room for what comes: what is back need not be remembered, so a session may bind and unbind as often as it likes.
+static void forget_what_is_back(struct lease *lease) {
+    size_t devices = 0, groups = 0, limits = 0;
+    for (size_t i = 0; i < lease->device_count; i++) {
+        if (!lease->devices[i].back) lease->devices[devices++] = lease->devices[i];
+    }
+    for (size_t i = 0; i < lease->group_count; i++) {
+        if (!lease->groups[i].back) lease->groups[groups++] = lease->groups[i];
+    }
+    for (size_t i = 0; i < lease->limit_count; i++) {
+        if (!lease->limits[i].back) lease->limits[limits++] = lease->limits[i];
+    }
+    lease->device_count = devices;
+    lease->group_count = groups;
+    lease->limit_count = limits;
+}
+
 static bool parse_device(struct lease *lease, char **words) {
     struct leased_device device = { 0 };
     if (lease->device_count == MAX_DEVICES || !is_address(words[1], strlen(words[1])) || strlen(words[2]) != 9 || leased(lease, words[1]) != NULL) return false;
@@ -213,6 +230,7 @@ bool parse_record(struct lease *lease, const char *line, size_t length) {
     const size_t count = split(copy, words, 5);
     if (count == 0) return false;
     const char *const kind = words[0];
+    if (strcmp(kind, "device") == 0 || strcmp(kind, "group") == 0 || strcmp(kind, "memlock") == 0) forget_what_is_back(lease);
     if (strcmp(kind, "device") == 0) return count == 5 && parse_device(lease, words);
     if (strcmp(kind, "begun") == 0) return count == 3 && parse_begun(lease, words);
     if (strcmp(kind, "stuck") == 0) return count == 4 && parse_stuck(lease, words);
@@ -224,17 +242,18 @@ bool parse_record(struct lease *lease, const char *line, size_t length) {
     return false;
 }
 
-// Reads the lease anew from its open file. A last line without its end was never acted on.
-bool load_lease(struct lease *lease, const char *boot) {
-    struct stat found;
-    if (fstat(lease->fd, &found) != 0 || found.st_size <= 0 || found.st_size > MAX_JOURNAL) return false;
-    char *const text = malloc((size_t)found.st_size + 1);
-    if (text == NULL) return false;
-    const ssize_t length = pread(lease->fd, text, (size_t)found.st_size, 0);
-    bool good = length > 0;
-    if (good) text[length] = 0;
+// Reads the lease anew from its open file, as far as it can be read: a last line without its end was never acted on. False without a first
+// line: then nothing was.
+bool load_lease(struct lease *lease) {
+    static char text[MAX_JOURNAL];
+    size_t length = 0;
+    for (ssize_t got; length < sizeof text && (got = pread(lease->fd, text + length, sizeof text - length, (off_t)length)) != 0;) {
+        if (got > 0) length += (size_t)got;
+        else if (errno != EINTR) break;
+    }
     lease->device_count = lease->group_count = lease->limit_count = 0;
     lease->kept = false;
+    bool begun = false, good = true;
     char *line = text;
     for (char *end; good && (end = memchr(line, '\n', (size_t)(text + length - line))) != NULL; line = end + 1) {
         *end = 0;
@@ -246,13 +265,12 @@ bool load_lease(struct lease *lease, const char *boot) {
         uint64_t uid, pid;
         good = split(line, words, 5) == 5 && strcmp(words[0], "vitrine-lease") == 0 && strcmp(words[1], "1") == 0 && number_in(words[3], UINT32_MAX, &uid) && number_in(words[4], INT32_MAX, &pid);
         if (!good) break;
-        lease->same_boot = strcmp(words[2], boot == NULL ? this_boot : boot) == 0;
+        lease->same_boot = strcmp(words[2], this_boot) == 0;
         lease->uid = (uid_t)uid;
         lease->pid = (int)pid;
+        begun = true;
     }
-    good = good && line != text;
-    free(text);
-    return good;
+    return begun;
 }
 
 // Writes a line down and takes it into the lease. To be called before the step that it is about.
@@ -263,7 +281,11 @@ int record(struct lease *lease, const char *format, ...) {
     const int length = vsnprintf(line, sizeof line - 1, format, arguments);
     va_end(arguments);
     if (length <= 0 || (size_t)length >= sizeof line - 1) return refuse("journal", "a line of the journal is too long");
-    if (!parse_record(lease, line, (size_t)length)) return refuse("journal", "the journal is full");
+    // Room is kept for giving back.
+    struct stat found;
+    const bool adds = strncmp(line, "device", 6) == 0 || strncmp(line, "group", 5) == 0 || strncmp(line, "memlock", 7) == 0;
+    if (adds && (fstat(lease->fd, &found) != 0 || found.st_size > FULL_JOURNAL)) return refuse("journal", "the journal is full: end this lease and begin another");
+    if (!parse_record(lease, line, (size_t)length)) return refuse("too-many", "a lease has at most %d devices and groups, and %d processes", MAX_DEVICES, MAX_LIMITS);
     line[length] = '\n';
     crash_point();
     if (!write_line(lease->fd, line, (size_t)length + 1)) return refuse("journal", "the journal cannot be written: %s", strerror(errno));
@@ -319,7 +341,7 @@ int each_lease(bool (*each)(struct lease *lease, bool alive, void *context), voi
     for (size_t i = 0; i < names.count; i++) {
         bool alive;
         if (open_lease(&lease, names.name[i], &alive) != 0) continue;
-        const bool good = load_lease(&lease, NULL);
+        const bool good = load_lease(&lease);
         if (good && lease.same_boot) {
             if (!each(&lease, alive, context)) break;
         } else if (alive) close_lease(&lease);

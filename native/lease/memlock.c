@@ -116,7 +116,6 @@ static int raise_of(struct lease *lease, int pidfd, int pid, uint64_t bytes) {
                       (unsigned long long)(promises.bytes / MIB), (unsigned long long)(reserve / MIB));
     }
     if (limit_of(lease, pid, start) == NULL) {
-        if (lease->limit_count == MAX_LIMITS) return refuse("too-many", "a lease has at most %d processes", MAX_LIMITS);
         if (record(lease, "memlock %d %llu %llu %llu", pid, (unsigned long long)start, (unsigned long long)soft, (unsigned long long)hard) != 0) return -1;
     }
     const int error = effect_limit(pid, bytes, hard > bytes ? hard : bytes, &old_soft, &old_hard);

@@ -124,7 +124,6 @@ int bind_device(struct lease *lease, const char *address) {
     if (may_bind(lease, address, &device) != 0) return -1;
     if (leased(lease, address) != NULL && strcmp(device.driver, VFIO_DRIVER) != 0) return refuse("stuck", "%s is on its way back to its driver", address);
     if (strcmp(device.driver, VFIO_DRIVER) == 0) return 0; // nothing to change, so nothing to undo
-    if (lease->device_count == MAX_DEVICES) return refuse("too-many", "a lease has at most %d devices", MAX_DEVICES);
     if (!has_driver(VFIO_DRIVER)) {
         if (record(lease, "module " VFIO_DRIVER) != 0 || load_module(VFIO_DRIVER) != 0) return -1;
         if (!has_driver(VFIO_DRIVER)) return refuse("module", "the kernel has no vfio-pci");
@@ -179,7 +178,6 @@ int permit_group(struct lease *lease, unsigned number) {
     if (search.found && search.uid != lease->uid) return refuse("leased", "group %u is given to another user of this computer (uid %u)", number, search.uid);
     if (fstatat(dev_root, path_of("vfio/%u", number), &node, AT_SYMLINK_NOFOLLOW) != 0) return refuse("no-node", "/dev/vfio/%u is not there: %s", number, strerror(errno));
     if (leased_group(lease, number) != NULL || (node.st_uid == lease->uid && (node.st_mode & 0600) == 0600)) return 0;
-    if (lease->group_count == MAX_GROUPS) return refuse("too-many", "a lease has at most %d groups", MAX_GROUPS);
     if (record(lease, "group %u %u %u %o", number, node.st_uid, node.st_gid, node.st_mode & 07777) != 0) return -1;
     const int error = effect_owner(number, lease->uid, node.st_gid, (node.st_mode & 0777) | 0600);
     crash_point();

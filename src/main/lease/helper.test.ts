@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
+import { HELPER } from './installed.ts';
 import { readJournals } from './journals.ts';
 import { compileHelper, FakeHost } from './testing/fake-host.ts';
 import type { FakeDevice, FakeHostPlan } from './testing/fake-host.ts';
@@ -225,6 +226,14 @@ describe('what the helper does and undoes', () => {
     unchanged(host, loaded);
   }));
 
+  it('binds and gives back as often as it is asked to', () => withHost(desktop(), (host) => {
+    const initial = host.snapshot();
+    const { answers } = run(host, ['lease'], Array.from({ length: 70 }, () => [`bind ${NIC}`, 'permit 1', `unbind ${NIC}`]).flat());
+    assert.deepEqual(answers.filter(({ result }) => result !== 'ok').map(({ result }) => result), ['hello']);
+    assert.equal(host.log().length, 70 * 8);
+    unchanged(host, initial);
+  }));
+
   it('is not kept from giving back by whoever may read its journal', () => withHost(desktop(), async (host) => {
     const initial = host.snapshot();
     assert.equal(run(host, ['apply'], [`bind ${NIC}`]).code, 0);
@@ -264,6 +273,24 @@ describe('what the helper does and undoes', () => {
     session.child.stdin.end();
     assert.equal(await session.ended(), 0);
     assert.deepEqual([host.log(), host.journals()], [[], []]);
+  }));
+
+  it('believes a damaged journal up to the damage', () => withHost(desktop(), (host) => {
+    const initial = host.snapshot();
+    assert.equal(run(host, ['apply'], [`bind ${NIC}`, `bind ${SOUND}`]).code, 0);
+    const journal = host.path('run/vitrine', host.journals()[0]!);
+    const lines = readFileSync(journal, 'utf8').split('\n').filter((line) => line !== 'kept');
+    // Nobody kept it and nobody holds it: it is to be undone.
+    writeFileSync(journal, [...lines.slice(0, -1), 'begun ../etc/passwd bind', 'device 0000:00:0a.0 8086:100a - ixgbe', 'begun 0000:00:0a.0 bind', ''].join('\n'));
+    assert.match(run(host, ['list']).stdout, /^note undid/);
+    unchanged(host, initial);
+    assert.deepEqual(host.journals(), []);
+    for (const text of ['', 'x', 'vitrine-lease 2 a b c\n', `\ndevice ${NIC} 8086:1002 - nvme\n`]) {
+      writeFileSync(journal, text);
+      assert.equal(run(host, ['list']).code, 0);
+      assert.deepEqual(host.journals(), []);
+    }
+    unchanged(host, initial);
   }));
 
   it('applies nothing of another boot\'s journal', () => withHost(desktop(), (host) => {
@@ -738,7 +765,17 @@ describe('the real helper', () => {
     assert.equal(readFileSync(built).includes('VITRINE_TEST_ROOT'), false);
   });
 
-  it('has a polkit policy that names it', { skip: spawnSync('xmllint', ['--version']).error !== undefined && 'no xmllint' }, () => {
+  it('has a polkit policy with a question for each of its ways', () => {
+    const policy = readFileSync(new URL('../../../native/lease/org.vitrine.helper.policy', import.meta.url), 'utf8');
+    const actions = [...policy.matchAll(/<action id="org\.vitrine\.helper\.(\w+)">(.*?)<\/action>/gs)];
+    assert.deepEqual(actions.map(([, id]) => id), ['lease', 'apply', 'release']);
+    for (const [, id, text] of actions) {
+      assert.ok(text!.includes(`exec.path">${HELPER}</annotate>`) && text!.includes(`exec.argv1">${id}</annotate>`), id);
+      assert.deepEqual(new Set(text!.match(/>auth_\w+|>yes|>no/g)), new Set(['>auth_admin', '>auth_admin_keep']));
+    }
+  });
+
+  it('has a polkit policy that is well-formed', { skip: spawnSync('xmllint', ['--version']).error !== undefined && 'no xmllint' }, () => {
     const policy = new URL('../../../native/lease/org.vitrine.helper.policy', import.meta.url).pathname;
     const { status, stderr } = spawnSync('xmllint', ['--noout', '--nonet', policy], { encoding: 'utf8' });
     assert.equal(status, 0, stderr);

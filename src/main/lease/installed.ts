@@ -39,7 +39,9 @@ export function whyNotTrusted(path: string, owner = 0, top = '/'): string {
     if (at === path && (!found.isFile() || (found.mode & 0o100) === 0)) return `${at} is no program`;
     if (at === path && (found.mode & 0o6000) !== 0) return `${at} is setuid`;
     if (found.uid !== owner) return `${at} does not belong to root`;
-    if ((found.mode & 0o022) !== 0 && (found.mode & 0o1000) === 0) return `${at} can be changed by others than root`;
+    // In a sticky folder only a file's owner can replace it.
+    const sticky = found.isDirectory() && (found.mode & 0o1000) !== 0;
+    if ((found.mode & 0o022) !== 0 && !sticky) return `${at} can be changed by others than root`;
     if (at === top) return '';
   }
 }

@@ -202,7 +202,7 @@ describe('the installed helper', () => {
     chmodSync(path, 0o755);
     assert.equal(trusted(), '');
     assert.match(whyNotTrusted(path, uid + 1, top), /does not belong to root/);
-    for (const [mode, why] of [[0o775, /can be changed by others/], [0o4755, /setuid/], [0o644, /no program/]] as const) {
+    for (const [mode, why] of [[0o775, /can be changed by others/], [0o4755, /setuid/], [0o644, /no program/], [0o1777, /can be changed by others/]] as const) {
       chmodSync(path, mode);
       assert.match(trusted(), why);
     }

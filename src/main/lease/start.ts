@@ -53,7 +53,9 @@ export function systemStarter(attempted: string, { onTerminal = false, lines = [
     throw new VitrineError({ attempted, on: '', why: 'this needs an administrator\'s permission, and pkexec, which asks for it, is not installed.', remedy: `In a terminal: ${sudoCommand(way, lines, words)}`, code: 'lease-no-pkexec' });
   }
   const options = onTerminal ? [] : ['--disable-internal-agent'];
-  return { asks: true, start: (way, words = []) => spawn(pkexec, [...options, HELPER, way, ...words], { cwd: '/', stdio: 'pipe' }) };
+  // pkexec refuses to start anything for somebody whose SHELL is not in /etc/shells; the helper has no use for it.
+  const { SHELL: _, ...env } = process.env;
+  return { asks: true, start: (way, words = []) => spawn(pkexec, [...options, HELPER, way, ...words], { cwd: '/', stdio: 'pipe', env }) };
 }
 
 /** Why a helper that said nothing ended, from its exit code and what it (or pkexec) wrote to standard error. */
