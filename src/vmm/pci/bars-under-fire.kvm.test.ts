@@ -8,7 +8,8 @@ import { said, started, until } from '../testing/whole-machine.ts';
 
 const barfire = join(import.meta.dirname, '../../../build/guests/barfire.elf');
 /** Of each of four movers. */
-const MOVES = process.env['VITRINE_LONG'] === '1' ? 20_000 : 200;
+const MOVES = process.env['VITRINE_LONG'] === '1' ? 5000 : 200;
+const PATIENCE = MOVES * 300;
 const SIZE = 128;
 /** Offsets of the picture's two cells: pixels that accessors wrote last, with the cell's tag for red. */
 const CELLS = [0x8000, 0x9104];
@@ -45,7 +46,7 @@ describe('BARs under fire', () => {
     await go();
 
     // In the midst of it: pixels in a page of which another device has a part, which KVM cannot map. Nothing else changes any more.
-    await until('the guest has fired', () => said(machine).includes('barfire covered'));
+    await until('the guest has fired', () => said(machine).includes('barfire covered'), PATIENCE);
     const part = machine.addressMap().memory.find(({ name, start }) => name.endsWith('bar5') && start === IN_PICTURE + SMALL);
     assert.equal(part?.size, 0x100);
     await sees(await fresh());

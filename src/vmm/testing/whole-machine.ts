@@ -50,9 +50,9 @@ export async function started(kernel: string, more: ConfigParts = {}): Promise<M
   return machine;
 }
 
-/** Looks every few milliseconds. */
-export async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 60_000;
+/** Looks every few milliseconds, for `patience` milliseconds. */
+export async function until(what: string, condition: () => boolean | Promise<boolean>, patience = 60_000): Promise<void> {
+  const end = Date.now() + patience;
   while (!(await condition())) {
     assert.ok(Date.now() < end, `waited in vain: ${what}`);
     await sleep(5);
