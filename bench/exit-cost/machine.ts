@@ -8,6 +8,7 @@ import { Vcpu } from '../../src/vmm/kvm/vcpu.ts';
 import { Vm } from '../../src/vmm/kvm/vm.ts';
 import { fwCfgItems } from '../../src/vmm/machine/direct-boot.ts';
 import { installKickHandler } from '../../src/vmm/machine/kick.ts';
+import type { PluggedDescription } from '../../src/vmm/machine/plugged.ts';
 import { buildThread, type MachineThread, type ThreadDescription } from '../../src/vmm/machine/thread.ts';
 import { GuestMemory } from '../../src/vmm/memory/guest-memory.ts';
 import { allocateWindow } from '../../src/vmm/memory/window.ts';
@@ -44,7 +45,18 @@ export function allowRun(thread: MachineThread): void {
   Atomics.store(thread.arena.int32('vcpu.wanted', 4), STOP, 0);
 }
 
-export function buildExitMachine(): ExitMachine {
+export interface BenchMachine {
+  readonly description: ThreadDescription;
+  readonly vcpus: readonly Vcpu[];
+  /** The control thread's. */
+  readonly thread: MachineThread;
+}
+
+/**
+ * All devices placed, guest time running, and nothing in RAM.
+ * @param prepare adds devices of the benchmark's own, before the first reset
+ */
+export function buildBenchMachine(cpuCount: number, plugged: readonly PluggedDescription[] = [], prepare?: (thread: MachineThread, description: ThreadDescription) => void): BenchMachine {
   installKickHandler();
   const kvm = Kvm.open();
   const vm = new Vm(kvm.createVm());
@@ -52,32 +64,38 @@ export function buildExitMachine(): ExitMachine {
   vm.createInterruptControllers();
   const ram = GuestMemory.allocate(MEMORY);
   ram.windows.forEach((window, slot) => vm.setMemoryRegion({ slot, gpa: window.gpa, size: window.size, hva: ram.windowHva(slot), dirtyLog: false, readonly: false }));
-  const vcpu = new Vcpu(vm.createVcpu(0), 0);
-  const cpus = new CpuSetup(kvm, [vcpu]);
+  const vcpus = Array.from({ length: cpuCount }, (_, id) => new Vcpu(vm.createVcpu(id), id));
+  const cpus = new CpuSetup(kvm, vcpus);
   cpus.setCpuids();
   const arena = new Arena();
   const description: ThreadDescription = {
     arena: arena.describe(),
     vm: vm.fd,
     ram: ram.windows,
-    runs: [vcpu.mapRun(kvm.limits.runBytes).buffer],
+    runs: vcpus.map((vcpu) => vcpu.mapRun(kvm.limits.runBytes).buffer),
     devices: {
-      cpus: 1,
+      cpus: cpuCount,
       physicalBits: cpus.physicalBits,
       display: { width: 1280, height: 800, vram: allocateWindow(VRAM_BYTES).buffer },
       testDevices: true,
-      fwCfg: fwCfgItems(MEMORY, 1).describe(),
+      plugged,
+      fwCfg: fwCfgItems(MEMORY, cpuCount).describe(),
     },
   };
   const thread = buildThread(description, -1, () => {}, arena);
-  addLastPort(thread, description);
+  prepare?.(thread, description);
   thread.clock.begin();
   const { devices } = thread;
   for (const device of devices.all) device.reset();
   devices.host.reset();
   programForDirectBoot(devices.host, devices.chipset);
-  const display = devices.display!;
-  const { address } = devices.topology.run(() => devices.topology.whereIs(display, REGISTERS_BAR));
   thread.clock.resume();
-  return { description: { ...description, arena: arena.describe() }, fd: vcpu.fd, registerAddress: address + PLAIN_REGISTER };
+  return { description: { ...description, arena: arena.describe() }, vcpus, thread };
+}
+
+export function buildExitMachine(): ExitMachine {
+  const { description, vcpus, thread } = buildBenchMachine(1, [], addLastPort);
+  const { topology, display } = thread.devices;
+  const { address } = topology.run(() => topology.whereIs(display!, REGISTERS_BAR));
+  return { description, fd: vcpus[0]!.fd, registerAddress: address + PLAIN_REGISTER };
 }
