@@ -24,8 +24,15 @@ const GUEST = [
   0xeb, 256 - (IN_A_ROW * 2 + 2), // jmp
 ];
 
-/** @returns reads a second of all vCPUs together, one number for each window of time */
-export async function measureMmio(cpus: number, same: boolean, windows: number): Promise<number[]> {
+/** Of all vCPUs together, one number for each window of time. */
+export interface MmioSamples {
+  /** Reads a second. */
+  readonly rates: number[];
+  /** Microseconds of processor time that one read takes, with all that is around it. */
+  readonly costs: number[];
+}
+
+export async function measureMmio(cpus: number, same: boolean, windows: number): Promise<MmioSamples> {
   const store = new PciTestStore();
   const plugged = Array.from({ length: same ? 1 : cpus }, (_, index) => equip({ kind: 'pci-test', functions: 1, window: 128 * 1024, dirtyLog: false, sharedMsix: false }, FIRST_SLOT + index, store));
   const { description, vcpus, thread } = buildBenchMachine(cpus, plugged);
@@ -48,14 +55,19 @@ export async function measureMmio(cpus: number, same: boolean, windows: number):
   const count = (): number => vcpus.reduce((sum, { id }) => sum + states.exits(id).memory, 0);
   await sleep(WARM_UP_MS);
   const rates: number[] = [];
+  const costs: number[] = [];
   for (let at = 0; at < windows; at++) {
     const before = count();
     const begin = performance.now();
+    const used = process.cpuUsage();
     await sleep(WINDOW_MS);
-    rates.push(((count() - before) / (performance.now() - begin)) * 1000);
+    const reads = count() - before;
+    const { user, system } = process.cpuUsage(used);
+    rates.push((reads / (performance.now() - begin)) * 1000);
+    costs.push((user + system) / reads);
   }
   const gone = workers.map((worker) => once(worker, 'exit'));
   states.stop();
   await Promise.all(gone);
-  return rates;
+  return { rates, costs };
 }
