@@ -20,7 +20,7 @@ import type { CommandOptions, CommandResult, LabCommand, LabEndpoint } from './c
 import { newRunFolder } from './folders.ts';
 import type { LabOptions, LabShare } from './options.ts';
 import { AGENT_PORT, FAILED_LINE, READY_LINE } from './protocol.ts';
-import { LAB_CPU, NVME_BYTES, qemuArguments, writeInitConfig } from './qemu.ts';
+import { LAB_CPU, makeImages, qemuArguments, writeInitConfig } from './qemu.ts';
 import { Qmp } from './qmp.ts';
 
 export interface RunOptions extends CommandOptions {
@@ -163,10 +163,7 @@ export async function startLab(options: LabOptions = {}): Promise<LabHost> {
   const token = randomBytes(32).toString('hex');
   const folder = newRunFolder();
   try {
-    if (devices.includes('nvme')) {
-      fs.writeFileSync(path.join(folder, 'nvme.img'), '');
-      fs.truncateSync(path.join(folder, 'nvme.img'), NVME_BYTES);
-    }
+    makeImages(folder, devices);
     const config = path.join(folder, 'config');
     const bootTimeout = options.bootTimeout ?? BOOT_MILLISECONDS;
     writeInitConfig(config, {

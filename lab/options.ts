@@ -10,7 +10,7 @@ export const LAB_IOMMUS = ['none', 'intel', 'amd'] as const;
 export type LabIommu = (typeof LAB_IOMMUS)[number];
 
 /** Devices to give to guests, each in an IOMMU group of its own. */
-export const LAB_DEVICES = ['e1000e', 'nvme', 'edu', 'xhci', 'bochs', 'virtio-net'] as const;
+export const LAB_DEVICES = ['e1000e', 'nvme', 'edu', 'xhci', 'bochs', 'virtio-net', 'ahci'] as const;
 export type LabDevice = (typeof LAB_DEVICES)[number];
 
 /** A folder of the host that the lab sees at the same path, beside the host's read-only root. */

@@ -33,19 +33,37 @@ const IOMMU: Record<LabIommu, { device: string[]; append: string }> = {
 const DEVICES: Record<LabDevice, (folder: string) => string[]> = {
   e1000e: () => ['-netdev', 'user,id=dev-e1000e', '-device', `e1000e,netdev=dev-e1000e,addr=5${withoutRom('efi-e1000e.rom')}`],
   nvme: (folder) => [
-    '-drive', `file=${escapeComma(path.join(folder, 'nvme.img'))},if=none,id=dev-nvme,format=raw`,
-    '-device', 'nvme,drive=dev-nvme,serial=vitrine,addr=6'
+    ...image(folder, 'nvme'), '-device', 'nvme,drive=dev-nvme,serial=vitrine,addr=6'
   ],
   edu: () => ['-device', 'edu,addr=7'],
-  xhci: () => ['-device', 'qemu-xhci,addr=8'],
+  xhci: (folder) => [...image(folder, 'stick'), '-device', 'qemu-xhci,id=dev-xhci,addr=8', '-device', 'usb-storage,bus=dev-xhci.0,drive=dev-stick'],
   bochs: () => ['-device', 'bochs-display,addr=9'],
   'virtio-net': () => [
     '-netdev', 'user,id=dev-virtio', '-device', `virtio-net-pci,netdev=dev-virtio,disable-legacy=on,iommu_platform=on,addr=0xa${withoutRom('efi-virtio.rom')}`
-  ]
+  ],
+  ahci: (folder) => [...image(folder, 'disk'), '-device', 'ich9-ahci,id=dev-ahci,addr=0xb', '-device', 'ide-hd,bus=dev-ahci.0,drive=dev-disk']
 };
 
-/** Bytes of the NVMe disk's image, sparse. */
-export const NVME_BYTES = 64 * 2 ** 20;
+/** The images that devices have, by device. */
+const IMAGES: Partial<Record<LabDevice, string>> = { nvme: 'nvme', xhci: 'stick', ahci: 'disk' };
+
+function image(folder: string, name: string): string[] {
+  return ['-drive', `file=${escapeComma(path.join(folder, `${name}.img`))},if=none,id=dev-${name},format=raw`];
+}
+
+/** Makes the images that these devices need in the run's folder: empty and sparse. */
+export function makeImages(folder: string, devices: readonly LabDevice[]): void {
+  for (const device of devices) {
+    const name = IMAGES[device];
+    if (name === undefined) continue;
+    const file = path.join(folder, `${name}.img`);
+    fs.writeFileSync(file, '');
+    fs.truncateSync(file, IMAGE_BYTES);
+  }
+}
+
+/** Bytes of each drive. */
+const IMAGE_BYTES = 64 * 2 ** 20;
 
 /** ",romfile=" where the boot ROM's package (ipxe-qemu) is not installed: QEMU would not start. */
 function withoutRom(name: string): string {

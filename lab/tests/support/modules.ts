@@ -10,22 +10,28 @@ import { Cpio } from '../../../scripts/setup/cpio.mjs';
  * @returns the module files' names in the order to load them
  */
 export function addModules(initrd: string, modules: string, names: readonly string[], target: string): string[] {
-  const files = new Map(fs.readdirSync(modules, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ko')).map((file) => [moduleName(file), path.join(modules, file)]));
   const archive = new Cpio();
   archive.folder('lib');
   archive.folder('lib/extra');
-  const order: string[] = [];
+  const order = moduleOrder(modules, names);
+  for (const { file, content } of order) archive.file(`lib/extra/${file}`, content);
+  fs.writeFileSync(target, Buffer.concat([fs.readFileSync(initrd), gzipSync(archive.end(), { level: 1 })]));
+  return order.map(({ file }) => file);
+}
+
+/** Modules with what they depend on, in the order to load them. */
+export function moduleOrder(modules: string, names: readonly string[]): { file: string; content: Buffer }[] {
+  const files = new Map(fs.readdirSync(modules, { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ko')).map((file) => [moduleName(file), path.join(modules, file)]));
+  const order: { file: string; content: Buffer }[] = [];
   const add = (asked: string): void => {
-    const name = asked.replaceAll('-', '_');
+    const name = moduleName(asked);
     const file = files.get(name);
-    if (file === undefined || order.includes(`${name}.ko`)) return; // what is no file is built in
+    if (file === undefined || order.some((each) => each.file === `${name}.ko`)) return; // what is no file is built in
     const content = fs.readFileSync(file);
     for (const needed of (/\0depends=([^\0]*)\0/.exec(content.toString('latin1'))?.[1] ?? '').split(',').filter(Boolean)) add(needed);
-    archive.file(`lib/extra/${name}.ko`, content);
-    order.push(`${name}.ko`);
+    order.push({ file: `${name}.ko`, content });
   };
   for (const name of names) add(name);
-  fs.writeFileSync(target, Buffer.concat([fs.readFileSync(initrd), gzipSync(archive.end(), { level: 1 })]));
   return order;
 }
 
