@@ -206,7 +206,7 @@ export type Operation =
   | { kind: 'port'; port: number; width: Width; value: number }
   /** From now on the device's activations fail: never, always, or on odd pages. */
   | { kind: 'refuse'; place: number; when: 'never' | 'always' | 'odd' }
-  /** A device comes if it is away, and goes if it is there. */
+  /** The next step of a device's coming and going. */
   | { kind: 'plug'; which: number }
   | { kind: 'reset' };
 
@@ -220,6 +220,7 @@ export class ModelRig {
   readonly #events = new FakeEvents();
   readonly #notes: Notes;
   readonly #refusals = new Map<number, 'never' | 'always' | 'odd'>();
+  readonly #plugSteps = new Map<number, number>();
   #versions = [-1, -1];
   #turn = 0;
 
@@ -261,7 +262,7 @@ export class ModelRig {
         this.#refusals.set(operation.place, operation.when);
         break;
       case 'plug':
-        this.#plug(PLUGGED[operation.which]!);
+        this.#plug(operation.which);
         break;
       case 'reset':
         this.machines[0]!.host.reset();
@@ -294,26 +295,32 @@ export class ModelRig {
     this.#compare();
   }
 
-  #plug(functions: readonly ModelFunction[]): void {
+  /** The next of: built in every thread, published, withdrawn, dropped in every thread. In the first and the third guests see nothing of it. */
+  #plug(which: number): void {
+    const functions = PLUGGED[which]!;
     const slot = functions[0]!.place >> 3;
     const { model, machines } = this;
-    const one = machines[this.#next()]!;
+    const { host } = machines[this.#next()]!;
     this.#slots.begin();
-    if (!model.has(functions[0]!.place)) {
-      machines.forEach(({ host }, thread) => {
+    const step = this.#plugSteps.get(which) ?? 0;
+    this.#plugSteps.set(which, (step + 1) % 4);
+    if (step === 0) {
+      machines.forEach((machine, thread) => {
         const devices = functions.map((each) => new RigDevice(this.#platforms[thread]!, each, this.#notes));
-        host.plug(devices, slot);
+        machine.host.plug(devices, slot);
         this.#devices[thread]!.push(...devices);
       });
-      one.host.publish(slot);
+    } else if (step === 1) {
+      host.publish(slot);
       for (const each of functions) model.add(each);
+    } else if (step === 2) {
+      host.withdraw(slot);
+      model.remove(functions.map(({ place }) => place));
     } else {
-      one.host.withdraw(slot);
-      machines.forEach(({ host }, thread) => {
-        host.unplug(slot);
+      machines.forEach((machine, thread) => {
+        machine.host.unplug(slot);
         this.#devices[thread] = this.#devices[thread]!.filter(({ place }) => place >> 3 !== slot);
       });
-      model.remove(functions.map(({ place }) => place));
     }
   }
 
@@ -355,7 +362,7 @@ export class ModelRig {
     assertSame(new Map([...this.#events.events].map(([key, { address }]) => [key, address])), model.events(), 'ioeventfds');
     assert.equal(this.#slots.unparked, 0, 'a slot went in the place of another while vCPUs ran');
     assert.equal(this.#parking.parked, false);
-    for (const device of this.#devices[turn % this.#devices.length]!) compareRegisters(model, device.place, device.config);
+    for (const device of this.#devices[turn % this.#devices.length]!) if (model.has(device.place)) compareRegisters(model, device.place, device.config);
     const { place, bar } = BARS[turn % BARS.length]!;
     if (!model.has(place)) return;
     const thread = turn % this.machines.length;

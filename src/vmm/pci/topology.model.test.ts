@@ -54,7 +54,7 @@ const refuse = fc.record({ kind: fc.constant('refuse' as const), place: fc.const
 const ecam = fc.constantFrom(...[ECAM + 1, ECAM + 1, ECAM + 1, 0, LOW + 1, WINDOW_END - 2 ** 20 + 1].map((value): Operation => ({ kind: 'config', by: 'ports', place: 0, register: ECAM_REGISTER, width: 4, value })));
 const plug = fc.record({ kind: fc.constant('plug' as const), which: fc.nat(PLUGGED.length - 1) });
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  from(120, bar), from(60, command), from(20, odd), from(15, size), from(30, access), from(10, configPorts), from(15, refuse), from(8, ecam), from(8, plug), from(1, fc.constant<Operation>({ kind: 'reset' })),
+  from(120, bar), from(60, command), from(20, odd), from(15, size), from(30, access), from(10, configPorts), from(15, refuse), from(8, ecam), from(14, plug), from(1, fc.constant<Operation>({ kind: 'reset' })),
 );
 
 /** ECAM is where its accesses go. */
