@@ -30,6 +30,7 @@ const main = {
   serve: source('main/serve/main.ts'),
   probe: source('vmm/kvm/probe-main.ts'),
   'host-devices': source('main/host-devices/main.ts'),
+  'host-devices-in-lab': source('main/host-devices/lab-main.ts'),
   'lab-relay': source('main/lab-relay.ts'),
   'lab-keeper': resolve(root, 'lab/keeper.ts'),
   'lab-agent': resolve(root, 'lab/agent.ts'),

@@ -16,6 +16,7 @@ import { holdLab } from './client.ts';
 import type { LabEndpoint } from './client.ts';
 import { runtimeFolder } from '../src/vmm/server/runtime-folder.ts';
 import { LabHost, ownNode } from './host.ts';
+import { LAB_DEVICES } from './options.ts';
 import type { LabOptions } from './options.ts';
 
 /** What a keeper exits with when another one is at work. */
@@ -91,7 +92,10 @@ export async function ensureLab({ library, node = ownNode(), log = () => {} }: S
       node,
       memory: Math.min(MOST_MEMORY, Math.max(GIB, Math.floor(os.totalmem() / 2 / GIB) * GIB)),
       smp: Math.max(2, Math.min(MOST_PROCESSORS, os.availableParallelism())),
-      shares: [{ path: folder }]
+      shares: [{ path: folder }],
+      // what machines in the lab can be given
+      iommu: 'intel',
+      devices: [...LAB_DEVICES]
     }
   };
   const deadline = Date.now() + PATIENCE_MILLISECONDS;

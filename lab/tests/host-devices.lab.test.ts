@@ -1,12 +1,21 @@
 // The host's devices on a real Linux with an IOMMU: what `vitrine devices --json` says of the lab's known devices to an ordinary user, and
 // what the reader that pages are fed by tells root as disks are mounted, nodes opened and drivers changed.
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import type { HostDevices } from '../../src/shared/host-devices.ts';
 import { hostDevicesSchema } from '../../src/shared/host-devices.ts';
+import { WebSocket } from 'ws';
+import { startFront } from '../../src/main/front/front.ts';
+import { Library } from '../../src/main/library/library.ts';
+import { ProtocolClient } from '../../src/shared/protocol/client.ts';
+import { frontProtocol } from '../../src/shared/protocol/front.ts';
 import type { LabCommand } from '../client.ts';
 import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
@@ -136,5 +145,45 @@ describe('the devices of a lab with an Intel IOMMU', () => {
     const seen = await other.until('the ordinary user\'s reading', () => true);
     assert.equal(card(seen).findings.find(({ code }) => code === 'no-vfio-access')?.facts.path, node);
     await other.end();
+  });
+});
+
+describe('lab mode', () => {
+  it('shows the lab\'s devices through a front and in a terminal, and ends with whoever looks', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vhl-'));
+    const runtime = join(folder, 'run');
+    mkdirSync(runtime, { mode: 0o700 });
+    const before = process.env['XDG_RUNTIME_DIR'];
+    process.env['XDG_RUNTIME_DIR'] = runtime;   // a lab of this test's own
+    const env = { ...process.env, XDG_DATA_HOME: folder, VITRINE_BACKEND: 'lab' };
+    const library = new Library(join(folder, 'vitrine/machines'));
+    const front = await startFront({ shell: 'browser', env, library });
+    try {
+      const socket = new WebSocket(`${front.address}/front?token=${front.token}`, { perMessageDeflate: false });
+      const client = new ProtocolClient(frontProtocol, socket);
+      socket.on('message', (data: Buffer) => client.receive(data.toString()));
+      socket.on('close', () => client.closed());
+      await new Promise((resolve) => socket.once('open', resolve));
+      const found = await new Promise<HostDevices>((resolve, reject) => {
+        client.watch('devices', (value) => {
+          if (value.state === 'ready') resolve(value);
+          else if (value.problem !== undefined) reject(new Error(JSON.stringify(value.problem)));
+        }, (problem) => reject(new Error(problem.why)));
+      });
+      assert.deepEqual([found.on, found.iommu?.on, found.devices[NIC].driver], ['lab', true, 'e1000e']);
+      const terminal = await new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
+        execFile(process.execPath, ['--disable-warning=ExperimentalWarning', cli, 'devices', '00:05.0', '--lab'], { env, timeout: PATIENCE }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code), stdout, stderr }));
+      });
+      assert.equal(terminal.code, 0, terminal.stderr);
+      assert.match(terminal.stdout, /^82574L Gigabit Network Connection \(0000:00:05\.0\): ready|^Intel network card/);
+      client.close();
+    } finally {
+      await front.close();
+      // Nobody looks any more: the lab's endpoint goes with it.
+      while (readdirSync(join(runtime, 'vitrine')).some((name) => name.startsWith('lab-'))) await new Promise((resolve) => setTimeout(resolve, 100));
+      if (before === undefined) delete process.env['XDG_RUNTIME_DIR'];
+      else process.env['XDG_RUNTIME_DIR'] = before;
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 });

@@ -121,8 +121,8 @@ test('any words are understood or refused, never anything else', () => {
 });
 
 test('devices: all, one, for a machine', () => {
-  assert.deepEqual(parse('devices'), { command: 'devices', address: undefined, machine: undefined, json: false, all: false });
-  assert.deepEqual(parse('devices 03:00.0 --json --machine x --all'), { command: 'devices', address: '03:00.0', machine: 'x', json: true, all: true });
+  assert.deepEqual(parse('devices'), { command: 'devices', address: undefined, machine: undefined, json: false, all: false, lab: false });
+  assert.deepEqual(parse('devices 03:00.0 --json --machine x --all --lab'), { command: 'devices', address: '03:00.0', machine: 'x', json: true, all: true, lab: true });
   refused('devices a b', /one word too many/);
   assert.throws(() => parseCommandLine(['devices', ''], '/'), /empty/);
 });

@@ -28,7 +28,7 @@ export type Request =
   | { command: 'device'; action: 'add'; name: string; device: DeviceWish }
   | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
   | { command: 'serve'; port: number; backend?: Backend }
-  | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean }
+  | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean; lab: boolean }
   | { command: 'bind'; addresses: string[] }
   | { command: 'release'; address?: string }
   | { command: 'helper'; json: boolean }
@@ -205,9 +205,9 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       return { command, port: values.port === undefined ? 0 : wholeNumber(values.port as string, '--port', 0, 65535, 'a port'), backend: backend(values) };
     }
     case 'devices': {
-      const { values, positionals } = words(command, rest, { json: { type: 'boolean' }, all: { type: 'boolean' }, machine: { type: 'string' } }, { least: 0, most: 1, what: '' });
+      const { values, positionals } = words(command, rest, { json: { type: 'boolean' }, all: { type: 'boolean' }, lab: { type: 'boolean' }, machine: { type: 'string' } }, { least: 0, most: 1, what: '' });
       if (positionals[0] === '' || values.machine === '') throw usage(command, 'a name is empty.');
-      return { command, address: positionals[0], machine: values.machine as string | undefined, json: values.json === true, all: values.all === true };
+      return { command, address: positionals[0], machine: values.machine as string | undefined, json: values.json === true, all: values.all === true, lab: values.lab === true };
     }
     case 'bind': {
       const { positionals } = words(command, rest, {}, { least: 1, most: Infinity, what: 'the device\'s address' });

@@ -6,6 +6,7 @@ import { claimsOf } from '../main/host-devices/claims.ts';
 import type { ReadOptions } from '../main/host-devices/read.ts';
 import { readHostDevices } from '../main/host-devices/read.ts';
 import { realRoots } from '../main/host-devices/roots.ts';
+import { readOnce, startReader } from '../main/host-devices/watch.ts';
 import { Library } from '../main/library/library.ts';
 import { EXIT_NOT_POSSIBLE, EXIT_OK } from './exit-codes.ts';
 import type { Output } from './machines.ts';
@@ -141,8 +142,14 @@ export function findDevice(found: HostDevices, text: string): HostDevice {
   throw new VitrineError({ attempted: 'find the device', on: text, why, remedy: '`vitrine devices --all` shows them all.', code: 'no-such-device' });
 }
 
-export function devices(request: { address?: string; machine?: string; json: boolean; all: boolean }, output: Output): number {
-  const found = readHostDevices(optionsFor(request.machine));
+/** The lab's devices, read there; the lab is started if it does not run. */
+async function readInLab(machine: string | undefined): Promise<HostDevices> {
+  const { claims = [], machine: judged } = optionsFor(machine);
+  return readOnce(startReader(process.env, new Library().folder), { claims: [...claims], machine: judged });
+}
+
+export async function devices(request: { address?: string; machine?: string; json: boolean; all: boolean; lab: boolean }, output: Output): Promise<number> {
+  const found = request.lab ? await readInLab(request.machine) : readHostDevices(optionsFor(request.machine));
   if (request.address === undefined) {
     output.out(request.json ? `${JSON.stringify(found, null, 2)}\n` : devicesInWords(found, request.all));
     return EXIT_OK;

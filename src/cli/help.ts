@@ -84,14 +84,15 @@ ${DEVICES}`,
 
 Prints an address that opens Vitrine in a browser on this computer, and serves it until Ctrl+C. Machines run on.
 From another computer: ssh -L 8080:127.0.0.1:PORT, then the same address with port 8080.`,
-  devices: `Usage: vitrine devices [ADDRESS] [--machine NAME] [--all] [--json]
+  devices: `Usage: vitrine devices [ADDRESS] [--machine NAME] [--all] [--json] [--lab]
 
 Shows the PCI devices of this computer in their IOMMU groups: a group goes to a machine as a whole. Each has a verdict (ready, with care, not
 possible) and its reason. With ADDRESS, such as 03:00.0: all about this device, what it is used for, and what to do.
 
   --machine NAME      judge for this machine: its memory, and the devices that it has already
   --all               also groups of bridges and parts of the board alone
-  --json              everything, for programs`,
+  --json              everything, for programs
+  --lab               the devices of the lab (an emulated host), for the machines that run there`,
   bind: `Usage: vitrine bind ADDRESS…
 
 Takes PCI devices (0000:03:00.0 or 03:00.0) from their drivers, gives them to vfio-pci, and gives their IOMMU groups to you, so that machines of

@@ -9,6 +9,8 @@ import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/sessio
 import { Watched } from '../../vmm/server/control.ts';
 import { LOG_FILE } from '../../vmm/server/run-record.ts';
 import { claimsIn } from '../host-devices/claims.ts';
+import { TREE_VARIABLE } from '../host-devices/roots.ts';
+import type { Reader } from '../host-devices/watch.ts';
 import { DeviceWatch, readOnce, startReader } from '../host-devices/watch.ts';
 import { vitrineVersion } from '../install.ts';
 import type { BackendChoice } from '../launcher/backend.ts';
@@ -52,7 +54,7 @@ export class FrontService {
 
   private constructor(options: ServiceOptions) {
     this.#options = options;
-    this.#devices = new DeviceWatch(startReader(options.env));
+    this.#devices = new DeviceWatch(() => this.#startReader());
     this.machines.subscribe((machines) => this.#devices.setClaims(claimsIn(Object.values(machines))));
     this.host = new Watched<Host>({
       state: 'probing',
@@ -119,7 +121,7 @@ export class FrontService {
     },
     devicesFor: ({ id }, { signal }) => {
       const { name, memory } = this.#options.library.config(id);
-      return readOnce(startReader(this.#options.env), { claims: claimsIn(Object.values(this.machines.value)), machine: { name, memory } }, signal);
+      return readOnce(() => this.#startReader(), { claims: claimsIn(Object.values(this.machines.value)), machine: { name, memory } }, signal);
     },
     readLog: ({ id }) => {
       this.#options.library.read(id);
@@ -139,6 +141,14 @@ export class FrontService {
     },
     devices: (update) => this.#devices.watch(update),
   };
+
+  /** Devices are read where Linux machines run: on this host, or in the lab. */
+  async #startReader(): Promise<Reader> {
+    const { env, library } = this.#options;
+    const written = (env[TREE_VARIABLE] ?? '') !== '';
+    const inLab = !written && (await this.#choice.then(({ backend }) => backend.linux === 'lab', () => false));
+    return startReader(env, inLab ? library.folder : undefined)();
+  }
 
   #look(id: string): void {
     const tracker = this.#trackers.get(id);

@@ -30,13 +30,14 @@ const SAID = 2000;
 
 const NOTHING: HostDevices = { state: 'reading', on: 'host', findings: [], devices: {}, groups: {} };
 
-/** Starts the reader on this host. */
-export function startReader(env: NodeJS.ProcessEnv): StartReader {
+/** Starts the reader. @param library the folder of the machines, for the reader in the lab; on this host without it */
+export function startReader(env: NodeJS.ProcessEnv, library?: string): StartReader {
   return async () => {
     const node = nodeRuntime();
+    const entry = library === undefined ? [entryPath('devices')] : [entryPath('devicesInLab'), library];
     // The session decides whether the only graphics card is under a desktop.
     const { DISPLAY, WAYLAND_DISPLAY } = env;
-    const child = spawn(node.path, ['--disable-warning=ExperimentalWarning', entryPath('devices')], { env: { ...cleanEnvironment(env), DISPLAY, WAYLAND_DISPLAY, ...node.env }, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(node.path, ['--disable-warning=ExperimentalWarning', ...entry], { env: { ...cleanEnvironment(env), DISPLAY, WAYLAND_DISPLAY, ...node.env }, stdio: ['pipe', 'pipe', 'pipe'] });
     let said = '';
     child.stderr.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-SAID)));
     child.stdin.on('error', () => {});
