@@ -130,6 +130,7 @@ test('a server: virtual functions, RAID over two controllers, another program\'s
   assert.deepEqual(findingOf(found, '18:02.3', 'claimed').facts.programs, ['qemu-system-x86']);
   for (const drive of ['3b:00.0', '3c:00.0']) assert.equal(findingOf(found, drive, 'host-needs-it').aspect, 'root');
   assert.equal(findingOf(found, '3d:00.0', 'host-needs-it').aspect, 'firmware');
+  assert.equal(findingOf(read(t, HOSTS.server.replace('iommu dmar0 dmar1 dmar2 dmar3', 'iommu ivhd0')), '3d:00.0', 'host-needs-it').severity, 'care');
   assert.equal(found.devices['0000:18:00.0'].numaNode, 0);
   // The machine that is asked for is not in its own way.
   const own = read(t, HOSTS.server, { claims: [{ address: '0000:18:02.2', machine: 'Router', running: true }], machine: { name: 'Router', memory: GiB } });

@@ -39,9 +39,12 @@ function hostNeeds(scene: Scene, { fn, uses, group }: Candidate): Finding[] {
     }
     return [];
   });
-  if (scene.iommu.kind === 'intel' && fn.group !== undefined) {
-    const regions = firmwareRegions(scene.roots, fn.group);
-    if (regions.length > 0) found.push(finding('host-needs-it', 'refused', 'The firmware keeps memory for this device (RMRR), so Linux does not give it away.', 'Some firmware has a setting that ends this; else another slot or card.', { regions }, 'firmware'));
+  const regions = fn.group === undefined ? [] : firmwareRegions(scene.roots, fn.group);
+  if (regions.length > 0) {
+    // Intel's driver has always refused such devices, the others' do in newer kernels.
+    const intel = scene.iommu.kind === 'intel';
+    const sentence = intel ? 'The firmware keeps memory for this device (RMRR), so Linux does not give it away.' : 'The firmware keeps memory for this device, and Linux may refuse to give it away.';
+    found.push(finding('host-needs-it', intel ? 'refused' : 'care', sentence, 'Some firmware has a setting that ends this; else another slot or card.', { regions }, 'firmware'));
   }
   return found;
 }
