@@ -159,6 +159,8 @@ static int end_lease(void) {
 }
 
 static int run_lease(void) {
+    // A machine outlives the terminal that it was started from, and so does its lease.
+    setsid();
     for (;;) {
         size_t length;
         struct request request;

@@ -17,6 +17,7 @@ import { connectMachine } from '../machine-connection.ts';
 import type { BackendChoice } from './backend.ts';
 import { kernelKind } from './backend.ts';
 import { cleanEnvironment } from './environment.ts';
+import { LEASE_DESCRIPTOR, leaseFor, lockedBytes, spawnHolding } from './host-lease.ts';
 
 /** How often a start looks whether the machine answers, in milliseconds. */
 const LOOK = 10;
@@ -35,6 +36,8 @@ export interface StartOptions {
   progress?: (progress: Progress) => void;
   /** Gives up waiting; the machine goes on starting. */
   signal?: AbortSignal;
+  /** How its host devices are leased; for tests. */
+  lease?: Parameters<typeof leaseFor>[1];
   /** The file to run instead of the machine process's or the relay's; for tests. */
   entry?: string;
 }
@@ -143,6 +146,16 @@ async function recordFailure(folder: string, problem: Problem): Promise<void> {
   }
 }
 
+/** Does a part of the start that comes before the process; notes its failure. */
+async function failing<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    if (thrown instanceof VitrineError) await recordFailure(folder, thrown.problem);
+    throw thrown;
+  }
+}
+
 /** What setup is to be asked for when one of its own machines lacks a file. */
 function withRemedy(config: MachineConfig, problem: Problem): Problem {
   if (config.origin !== 'builtin' || !problem.code.endsWith('-missing')) return problem;
@@ -159,6 +172,7 @@ export async function startMachine(options: StartOptions): Promise<void> {
   const entry = options.entry ?? (await entryFor(config, choice, folder));
   const socket = socketPathOf(config.id, env);
   const inLab = entry === entryPath('relay');
+  const lease = inLab ? null : await failing(folder, () => leaseFor(config, options.lease));
   progress({ done: 0, text: inLab ? 'Starting the machine in the lab' : 'Starting the machine' });
 
   const node = nodeRuntime();
@@ -166,12 +180,10 @@ export async function startMachine(options: StartOptions): Promise<void> {
   const log = openLog(folder);
   const logBegan = fstatSync(log).size;
   const whatItDoes = () => (inLab && logLine(folder, logBegan)) || (inLab ? 'Starting the machine in the lab' : 'Starting the machine');
-  const child = spawn(node.path, ['--disable-warning=ExperimentalWarning', entry, '--folder', folder, '--socket', socket], {
-    cwd: folder,
-    env: { ...cleanEnvironment(env), ...node.env },
-    detached: true,
-    stdio: ['ignore', log, log],
-  });
+  const words = ['--disable-warning=ExperimentalWarning', entry, '--folder', folder, '--socket', socket];
+  const settings = { cwd: folder, env: { ...cleanEnvironment(env), ...node.env }, detached: true };
+  const held = lease === null ? null : spawnHolding(lease, node.path, [...words, '--lease', String(LEASE_DESCRIPTOR)], log, settings);
+  const child = held?.child ?? spawn(node.path, words, { ...settings, stdio: ['ignore', log, log] });
   closeSync(log);
   let exit: string | null = null;
   let alreadyRunning = false;
@@ -181,6 +193,17 @@ export async function startMachine(options: StartOptions): Promise<void> {
     exit = killer ?? `code ${code}`;
   });
   child.unref();
+  if (lease !== null) {
+    try {
+      await failing(folder, () => lease.memlock(child.pid!, lockedBytes(config)));
+      held!.go();
+    } catch (thrown) {
+      child.kill('SIGKILL');
+      throw thrown;
+    } finally {
+      lease.release(); // the machine's process has it now
+    }
+  }
 
   let lastText = 0;
   for (;;) {

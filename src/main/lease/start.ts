@@ -58,6 +58,11 @@ export function systemStarter(attempted: string, { onTerminal = false, lines = [
   return { asks: true, start: (way, words = []) => spawn(pkexec, [...options, HELPER, way, ...words], { cwd: '/', stdio: 'pipe', env }) };
 }
 
+/** Whether the helper is installed and permission for it can be had, or at least be asked for. */
+export function canAsk(): boolean {
+  return helperState().state === 'installed' && (process.geteuid?.() === 0 || findProgram('pkexec') !== undefined);
+}
+
 /** Why a helper that said nothing ended, from its exit code and what it (or pkexec) wrote to standard error. */
 export function notStarted(attempted: string, { asks }: Starter, exit: number | null, stderr: string, remedyCommand: string): VitrineError {
   const remedy = `In a terminal: ${remedyCommand}`;

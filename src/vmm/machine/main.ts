@@ -1,4 +1,4 @@
-// The machine process: `machine --folder FOLDER --socket PATH [--backend lab]`. One machine, from its file to its outcome; it outlives whoever started it.
+// The machine process: `machine --folder FOLDER --socket PATH [--backend lab] [--lease DESCRIPTOR]`. One machine, from its file to its outcome; it outlives whoever started it.
 // Standard error is the machine's log file. Exit codes: 0 the machine ran and ended, 1 it failed, 2 wrong usage, 75 it runs already.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -73,8 +73,9 @@ async function runMachine(run: Run, folder: string, socket: string, lab: boolean
 
 async function main(): Promise<number> {
   process.stderr.on('error', () => {}); // nobody reads the log any more
-  closeInherited();
-  const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, backend: { type: 'string' } } });
+  const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, backend: { type: 'string' }, lease: { type: 'string' } } });
+  // The lease of its host devices (docs/passthrough-lease.md) is held by having the descriptor open until the end.
+  closeInherited(values.lease === undefined ? [] : [Number(values.lease)]);
   if (values.folder === undefined || values.socket === undefined) {
     process.stderr.write('usage: machine --folder FOLDER --socket PATH [--backend lab]\n');
     return EXIT_USAGE;

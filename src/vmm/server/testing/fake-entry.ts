@@ -9,7 +9,7 @@ import { beginRun, CONFIG_FILE, EXIT_ALREADY_RUNNING } from '../run-record.ts';
 import { serveMachine } from '../serve.ts';
 import { FakeMachine } from './fake-machine.ts';
 
-const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' } } });
+const { values } = parseArgs({ options: { folder: { type: 'string' }, socket: { type: 'string' }, lease: { type: 'string' } } });
 const folder = values.folder!;
 const socketPath = values.socket!;
 console.log(`fake machine in ${folder}, pid ${process.pid}`);

@@ -1,0 +1,77 @@
+// Host devices for a machine that starts: a lease of them, where one is needed and the privileged helper is installed. The machine's process
+// has the lease's descriptor and so holds it for as long as it lives; when it is gone, however it went, the host has its devices back.
+//
+// Its limit of locked memory has to be raised before it pins the guest's memory, and it needs to be there for that: it begins as a shell
+// that waits for a line and then becomes the machine. Without the helper nothing is done here, and the machine's process says what it lacks.
+import type { ChildProcess, SpawnOptions } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Writable } from 'node:stream';
+import type { MachineConfig } from '../../shared/machine-config.ts';
+import { groupOf, leaseDevices } from '../lease/groups.ts';
+import type { Lease } from '../lease/lease.ts';
+import type { Starter } from '../lease/start.ts';
+import { canAsk } from '../lease/start.ts';
+
+const MiB = 2 ** 20;
+/** Beyond the guest's memory: what the process locks otherwise. */
+const SLACK = 128 * MiB;
+/** Waits at descriptor 3; descriptor 4, the lease, stays open in what it becomes. */
+const WAIT = 'read -r go <&3 && exec 3<&- && exec "$@"';
+export const LEASE_DESCRIPTOR = 4;
+
+export interface LeaseHostFiles {
+  sys: string;
+  dev: string;
+  /** Text of /proc/self/limits. */
+  limits: string;
+}
+
+const realFiles = (): LeaseHostFiles => ({ sys: '/sys', dev: '/dev', limits: readFileSync('/proc/self/limits', 'latin1') });
+
+function hostDevices(config: MachineConfig): string[] {
+  return config.devices.flatMap((device) => (device.kind === 'vfio-pci' ? [device.address] : []));
+}
+
+/** Bytes that the machine's process has to be allowed to lock. */
+export function lockedBytes(config: MachineConfig): number {
+  return config.memory + SLACK;
+}
+
+/** Whether something has to be changed on the host before the machine can have its devices. */
+export function needsLease(config: MachineConfig, { sys, dev, limits }: LeaseHostFiles): boolean {
+  const addresses = hostDevices(config);
+  if (addresses.length === 0) return false;
+  const soft = /^Max locked memory\s+(\S+)/m.exec(limits)?.[1] ?? 'unlimited';
+  if (soft !== 'unlimited' && Number(soft) < lockedBytes(config) && process.geteuid?.() !== 0) return true;
+  return addresses.some((address) => {
+    try {
+      accessSync(join(dev, 'vfio', String(groupOf(address, sys))), constants.R_OK | constants.W_OK);
+      accessSync(join(sys, 'bus/pci/drivers/vfio-pci', address));
+      return false;
+    } catch {
+      return true;
+    }
+  });
+}
+
+/**
+ * The lease for a machine, or null when it needs none or nobody here can take one. The user may be asked for permission.
+ * Throws what the helper refuses, codes "lease-…", with the host as it was.
+ */
+export async function leaseFor(config: MachineConfig, options: { starter?: Starter; files?: LeaseHostFiles } = {}): Promise<Lease | null> {
+  const files = options.files ?? (hostDevices(config).length === 0 ? { sys: '', dev: '', limits: '' } : realFiles());
+  if (!needsLease(config, files) || (options.starter === undefined && !canAsk())) return null;
+  return leaseDevices(hostDevices(config), { starter: options.starter, attempted: 'give devices to the machine', onTerminal: process.stdin.isTTY === true }, files.sys);
+}
+
+/** Starts a process that holds the lease; it waits until `go` before it becomes the command. */
+export function spawnHolding(lease: Lease, command: string, words: string[], log: number | 'ignore', options: SpawnOptions): { child: ChildProcess; go: () => void } {
+  const child = spawn('/bin/sh', ['-c', WAIT, 'sh', command, ...words], { ...options, stdio: ['ignore', log, log, 'pipe', lease.descriptor] });
+  const gate = child.stdio[3] as Writable;
+  gate.on('error', () => {
+    // It is gone: its exit says so.
+  });
+  return { child, go: () => gate.end('\n') };
+}
