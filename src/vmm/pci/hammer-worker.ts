@@ -63,7 +63,7 @@ function move(world: HammerWorld, random: Random, mover: number): void {
     const value = random(4) === 0 ? ECAM_THERE + 1 : ECAM + 1;
     portWrite(world, 0, ECAM_REGISTER, 4, value);
   } else if (mover > 1 && kind === 1) configWrite(world, random, 0, ROUTE_REGISTER + random(4), 1, random(4) === 0 ? 0 : pick(random, PIRQ_ISA_CHOICES));
-  else if (mover > 1 && kind === 2) configWrite(world, random, pick(random, TARGETS).place, 4, 2, random(2) === 0 ? 6 : 0x406);
+  else if (mover > 1 && (kind === 2 || kind > 16)) configWrite(world, random, pick(random, TARGETS).place, 4, 2, random(2) === 0 ? 6 : 0x406);
   else if (mover > 1 && kind === 3) configWrite(world, random, pick(random, TARGETS).place, 0x42, 2, pick(random, [0, 0x8000, 0x8000, 0xc000]));
   else if (kind < 7) configWrite(world, random, pick(random, places), 4, 2, pick(random, [0, 2, 3, 3, 7, 7]));
   else if (kind === 7) {

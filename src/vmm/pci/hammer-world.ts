@@ -314,6 +314,8 @@ export class HammerDevice implements PciDevice {
         const words = this.#words;
         if (offset >= MSIX_TABLE) this.msix!.table.write(offset - MSIX_TABLE, width, value);
         else if (offset === REGISTER_LEVEL) {
+          // Interrupt Status is the device's own: no configuration write changes it.
+          if (((this.config.dword(4) >>> 19) & 1) !== words[WANTED + index]) Atomics.add(words, VIOLATIONS, 1);
           words[WANTED + index] = value % 2;
           this.config.setInterrupt(value % 2 === 1);
         }
