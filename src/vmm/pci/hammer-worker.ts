@@ -116,8 +116,28 @@ function interrupt(world: HammerWorld, random: Random): void {
   else memory.write(at + MSIX_TABLE + random(VECTORS) * 16 + 12, 4, random(2));
 }
 
+/** Routes of messages and of pins that arrive by irqfd, as devices of the host take them. */
+function route({ routes }: HammerWorld, random: Random, mine: { gsis: number[]; pins: number[] }): void {
+  const kind = random(5);
+  const gsi = mine.gsis[random(mine.gsis.length + 1)];
+  if (gsi !== undefined && kind === 0) routes.update(gsi, random(0x10000));
+  else if (gsi !== undefined && kind < 3) {
+    mine.gsis = mine.gsis.filter((each) => each !== gsi);
+    routes.free(gsi);
+  } else if (kind === 3) {
+    const used = random(2) === 0 ? mine.pins.pop() : undefined;
+    if (used !== undefined) routes.pin(used, false);
+    else if (mine.pins.length < 3) {
+      const pirq = random(4);
+      mine.pins.push(pirq);
+      routes.pin(pirq, true);
+    }
+  } else if (mine.gsis.length < 30) mine.gsis.push(routes.allocate(random(0x10000)));
+}
+
 function work(order: HammerOrder, world: HammerWorld): 'done' | 'stopped' {
   const { words } = world;
+  const mine = { gsis: [], pins: [] };
   const numbers = randomNumbers(order.seed);
   const random: Random = (below) => numbers() % below;
   meet(world, order.threads);
@@ -125,6 +145,7 @@ function work(order: HammerOrder, world: HammerWorld): 'done' | 'stopped' {
     for (let round = 0; order.role === 'move' ? round < order.moves : Atomics.load(words, MOVED) < order.movers * phase; round++) {
       if (order.role === 'move') move(world, random, order.thread - 1);
       else if (order.role === 'access') access(world, random);
+      else if (random(3) === 0) route(world, random, mine);
       else interrupt(world, random);
       Atomics.add(words, ROUNDS, 1);
       if (Atomics.load(words, STOP) !== 0) return 'stopped';

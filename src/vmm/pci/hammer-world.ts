@@ -3,6 +3,7 @@
 // and then, at random, where it is taken and given back: so threads meet at each other's worst moments far more often than by themselves.
 import koffi from 'koffi';
 import { IrqLines } from '../irq/irq-lines.ts';
+import { GsiRouting } from '../irq/routing.ts';
 import { PIRQ_GSI_FIRST } from '../arch/x86/layout.ts';
 import { FakePlatform } from '../testing/fake-platform.ts';
 import { Arena } from '../sync/arena.ts';
@@ -178,6 +179,65 @@ class HammerPlatform extends FakePlatform {
 function crashHere(words: Int32Array, place: CrashPlace): void {
   const number = CRASH_PLACES.indexOf(place) + 1;
   if (words[CRASH] === number && Atomics.compareExchange(words, CRASH, number, 0) === number) throw new Error(`thrown in ${place}`);
+}
+
+/** GSIs for messages begin here, and those of pins by irqfd four before. */
+const FIRST_MESSAGE_GSI = 28;
+const MOST_MESSAGES = 256;
+export const messageAddress = (data: number): number => 0xfee0_0000 + (data % 16) * 4096;
+
+/** The routes of all threads: what they want, and what KVM was given last. */
+export class SharedRoutes {
+  readonly routing: GsiRouting;
+  /** Per message: data + 1, or 0. Then per PIRQ: how many use its pin. */
+  readonly #wanted: Int32Array;
+  /** As it was given to KVM: per message data + 1 or 0, then per PIRQ 1 and its ISA interrupt times 2, or 0. */
+  readonly #given: Int32Array;
+  readonly #words: Int32Array;
+
+  constructor(arena: HammerArena, words: Int32Array) {
+    this.#wanted = arena.int32('hammer.routes.wanted', MOST_MESSAGES + 4);
+    this.#given = arena.int32('hammer.routes.given', MOST_MESSAGES + 4);
+    this.#words = words;
+    this.routing = new GsiRouting(arena, (table) => {
+      this.#given.fill(0);
+      arena.perhapsYield();
+      for (const route of table) {
+        const pin = MOST_MESSAGES + route.gsi - FIRST_MESSAGE_GSI + 4;
+        if (route.kind === 'msi') this.#given[route.gsi - FIRST_MESSAGE_GSI] = route.address === messageAddress(route.data) ? route.data + 1 : -1;
+        // KVM's numbers of the chips: two PICs of 8 pins, then the IOAPIC.
+        else if (route.gsi >= FIRST_MESSAGE_GSI - 4) this.#given[pin] = this.#given[pin]! + (route.chip === 2 ? 1 : (route.chip * 8 + route.pin) * 2);
+      }
+    });
+  }
+
+  allocate(data: number): number {
+    const gsi = this.routing.allocate(messageAddress(data), data);
+    if (Atomics.compareExchange(this.#wanted, gsi - FIRST_MESSAGE_GSI, 0, data + 1) !== 0) Atomics.add(this.#words, VIOLATIONS, 1);
+    return gsi;
+  }
+
+  update(gsi: number, data: number): void {
+    this.routing.update(gsi, messageAddress(data), data);
+    this.#wanted[gsi - FIRST_MESSAGE_GSI] = data + 1;
+  }
+
+  free(gsi: number): void {
+    this.#wanted[gsi - FIRST_MESSAGE_GSI] = 0;
+    this.routing.free(gsi);
+  }
+
+  pin(pirq: number, use: boolean): void {
+    Atomics.add(this.#wanted, MOST_MESSAGES + pirq, use ? 1 : -1);
+    if (use) this.routing.takePin(pirq);
+    else this.routing.releasePin(pirq);
+  }
+
+  /** Whether KVM has what the threads want, while none of them does anything. */
+  right(isa: (pirq: number) => number): boolean {
+    const messages = this.#wanted.subarray(0, MOST_MESSAGES).every((data, index) => data === this.#given[index]);
+    return messages && [0, 1, 2, 3].every((pirq) => this.#given[MOST_MESSAGES + pirq] === (this.#wanted[MOST_MESSAGES + pirq] === 0 ? 0 : 1 + isa(pirq) * 2));
+  }
 }
 
 const barRow = (place: number, bar: number): number => place * 8 + bar;
@@ -376,6 +436,7 @@ export interface HammerWorld {
   readonly machine: TestMachine;
   readonly words: Int32Array;
   readonly devices: readonly HammerDevice[];
+  readonly routes: SharedRoutes;
   /** What a guest holds around a configuration access by ports. */
   readonly portsLock: Mutex;
   /** The BARs that are active, as the devices were told. */
@@ -401,11 +462,13 @@ export function buildWorld(arena: HammerArena, writes: number, control: boolean)
     const { place } = HAMMER_FUNCTIONS[index]!;
     machine.host.add(device, place >> 3, place & 7);
   });
+  const routes = new SharedRoutes(arena, words);
+  machine.host.intx.onRoute = (pirq, irq) => routes.routing.routePin(pirq, irq);
   devices[0]!.route = (pirq, irq) => machine.host.intx.route(pirq, irq);
   addEcam(machine, devices[0]!);
   const activity = arena.float64('hammer.active', 2048);
   return {
-    arena, machine, words, devices,
+    arena, machine, words, devices, routes,
     portsLock: arena.mutex('hammer.ports'),
     active: () => new Map(HAMMER_FUNCTIONS.flatMap(({ name, place, bars }) => bars.map((bar) => [`${name} bar${bar.index}`, activity[barRow(place, bar.index)]! - 1] as const)).filter(([, address]) => address >= 0)),
     slots: () => slots.all(),
@@ -415,8 +478,8 @@ export function buildWorld(arena: HammerArena, writes: number, control: boolean)
 }
 
 /**
- * The end of a phase: waits for all threads. The last one looks whether the inputs of the interrupt controllers are what they must be: while
- * nobody does anything, for a wrong level is soon put right by chance.
+ * The end of a phase: waits for all threads. The last one looks whether the inputs of the interrupt controllers and KVM's routes are what they must
+ * be: while nobody does anything, for a wrong level is soon put right by chance.
  */
 export function meet(world: HammerWorld, threads: number): void {
   const { words, arena } = world;
@@ -424,6 +487,8 @@ export function meet(world: HammerWorld, threads: number): void {
   if (Atomics.add(words, ARRIVED, 1) + 1 === threads) {
     const expected = expectedLevels(world);
     if (expected.some((level, gsi) => words[LEVELS + gsi] !== level)) Atomics.add(words, VIOLATIONS, 1);
+    const isa = world.devices[0]!.config.dword(ROUTE_REGISTER);
+    if (!world.routes.right((pirq) => (isa >>> (8 * pirq)) & 0xff)) Atomics.add(words, VIOLATIONS, 1);
     words[ARRIVED] = 0;
     Atomics.store(words, PHASE, phase + 1);
     Atomics.notify(words, PHASE);
