@@ -8,13 +8,12 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { gunzipSync } from 'node:zlib';
 import { findProgram, labPaths } from '../../scripts/setup/lab.mjs';
 import type { LabKernelName } from '../../scripts/setup/lab.mjs';
 import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
 import { findText, textRows } from './support/console-text.ts';
-import { complaints } from './support/kernel-log.ts';
+import { complaints, kernelLog } from './support/kernel-log.ts';
 import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
 import type { MachineSpec } from './support/lab-machine.ts';
 import { addModules } from './support/modules.ts';
@@ -88,8 +87,6 @@ async function screenWith(machine: LabMachine, text: string, name: string): Prom
 }
 
 const uptime = async (machine: LabMachine): Promise<number> => Number((await machine.sh('cat /proc/uptime')).split(' ')[0]);
-/** What the kernel has logged since this was asked last, with priorities. Compressed: the emulated serial port is slow. */
-const kernelLog = async (machine: LabMachine): Promise<string> => gunzipSync(Buffer.from(await machine.sh('dmesg -rc | gzip | base64'), 'base64')).toString('latin1');
 const noComplaints = async (machine: LabMachine): Promise<void> => assert.deepEqual(complaints(await kernelLog(machine)), []);
 const number = async (machine: LabMachine, command: string): Promise<number> => Number(await machine.sh(command));
 /** Seconds since 1970 where the machine runs: the lab's clock is not the host's. */

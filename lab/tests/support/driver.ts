@@ -5,7 +5,9 @@ import { createInterface } from 'node:readline';
 import * as v from 'valibot';
 import { deviceConfig, machineConfig } from '../../../src/shared/machine-config.ts';
 import type { PointerInput } from '../../../src/shared/protocol/input.ts';
+import { encodePng } from '../../../src/vmm/display/png.ts';
 import { Machine } from '../../../src/vmm/machine/machine.ts';
+import { Canvas } from '../../../src/vmm/testing/canvas.ts';
 
 export interface Call {
   id: number;
@@ -20,6 +22,8 @@ const machine = new Machine({ config, backend: 'kvm', log: (text) => send({ log:
 machine.serial.subscribe((bytes) => send({ serial: Buffer.from(bytes).toString('base64') }));
 machine.facts.subscribe((facts) => send({ facts }));
 void machine.ended.then((outcome) => send({ outcome }));
+
+const canvas = new Canvas();
 
 const calls: Record<string, (...args: never[]) => unknown> = {
   start: () => machine.start(),
@@ -39,6 +43,10 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   key: (code: number, down: boolean) => machine.key(code, down),
   pointer: (input: PointerInput) => machine.pointer(input),
   now: () => Date.now(),
+  addressMap: () => machine.addressMap(),
+  /** A viewer from now on; `watched` is what it sees. */
+  watchScreen: () => void canvas.watch(machine, 'driver'),
+  watched: async () => ({ png: Buffer.from(await encodePng(canvas.width, canvas.height, canvas.pixels)).toString('base64'), frames: canvas.frames }),
   watchStats: () => void machine.watchStats((stats) => send({ stats })),
 };
 

@@ -1,5 +1,8 @@
 // What a Linux kernel's log complains of, less what is right in the lab and no fault of the machine.
 
+import { gunzipSync } from 'node:zlib';
+import type { LabMachine } from './lab-machine.ts';
+
 /** The priority up to which a line is a complaint whatever it says (syslog(2): 4 is a warning). */
 const WARNING = 4;
 
@@ -41,4 +44,9 @@ export function complaints(log: string): string[] {
     if (!EXPLAINED.some((pattern) => pattern.test(text))) found.push(`<${priority}> ${text}`);
   }
   return found;
+}
+
+/** What the kernel has logged since this was asked last, with priorities. Compressed: the emulated serial port is slow. */
+export async function kernelLog(machine: LabMachine): Promise<string> {
+  return gunzipSync(Buffer.from(await machine.sh('dmesg -rc | gzip | base64'), 'base64')).toString('latin1');
 }

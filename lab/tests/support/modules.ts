@@ -7,14 +7,17 @@ import { Cpio } from '../../../scripts/setup/cpio.mjs';
 /**
  * Writes `target`: the archive `initrd` and, in /lib/extra, the uncompressed modules `names` with what they depend on.
  * @param modules a kernel's lib/modules/RELEASE
+ * @param programs for /bin, by name
  * @returns the module files' names in the order to load them
  */
-export function addModules(initrd: string, modules: string, names: readonly string[], target: string): string[] {
+export function addModules(initrd: string, modules: string, names: readonly string[], target: string, programs: Record<string, Uint8Array> = {}): string[] {
   const archive = new Cpio();
   archive.folder('lib');
   archive.folder('lib/extra');
   const order = moduleOrder(modules, names);
   for (const { file, content } of order) archive.file(`lib/extra/${file}`, content);
+  archive.folder('bin');
+  for (const [name, program] of Object.entries(programs)) archive.file(`bin/${name}`, program, 0o755);
   fs.writeFileSync(target, Buffer.concat([fs.readFileSync(initrd), gzipSync(archive.end(), { level: 1 })]));
   return order.map(({ file }) => file);
 }
