@@ -23,7 +23,7 @@ const MIB = 2 ** 20;
 const LONG = process.env['VITRINE_LONG'] === '1';
 const TOGGLES = LONG ? 2000 : 40;
 const MOVES = LONG ? 2000 : 40;
-const FIRE_MOVES = LONG ? 5000 : 150;
+const FIRE_MOVES = LONG ? 600 : 120;
 
 const PATIENCE = 60_000;
 
@@ -66,7 +66,7 @@ function machineOf(append: string, spec: Partial<MachineSpec> = {}): () => LabMa
   let machine: LabMachine | undefined;
   before(async () => {
     machine = await LabMachine.start(lab, {
-      memory: 256 * MIB, cpus: 2, display: { kind: 'canvas', width: 640, height: 480 }, devices: [{ kind: 'pci-test', window: WINDOW }],
+      memory: 256 * MIB, cpus: 2, onReset: 'stop', display: { kind: 'canvas', width: 640, height: 480 }, devices: [{ kind: 'pci-test', window: WINDOW }],
       boot: { kernel: path.join(top, 'build/try-linux/vmlinuz'), initrd, append }, ...spec,
     } as MachineSpec);
     await machine.shell();

@@ -108,6 +108,13 @@ export class LabMachine {
     else if ('stats' in message) this.stats.push(message.stats);
     else this.outcome = message.outcome;
     for (const waiter of this.#waiters) if (waiter.look()) this.#waiters.delete(waiter);
+    if (this.outcome !== undefined) this.#giveUp(`the machine has ended: ${JSON.stringify(this.outcome)}`);
+  }
+
+  /** Nothing that is waited for comes any more. */
+  #giveUp(why: string): void {
+    for (const waiter of this.#waiters) waiter.fail(this.#error(`${why}; it never came to this: ${waiter.what}`));
+    this.#waiters.clear();
   }
 
   #error(what: string): Error {
@@ -135,7 +142,9 @@ export class LabMachine {
         this.#waiters.delete(waiter);
         reject(this.#error(`it never came to this: ${what}`));
       }, PATIENCE);
-      if (!waiter.look()) this.#waiters.add(waiter);
+      if (waiter.look()) return;
+      this.#waiters.add(waiter);
+      if (this.outcome !== undefined) this.#giveUp('the machine has ended');
     });
   }
 
