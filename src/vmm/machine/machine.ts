@@ -1,4 +1,4 @@
-// A machine, as its control thread has it: builds the VM, starts a Worker per vCPU, carries out what guests and people ask for (reset,
+// A machine, as its control thread has it: begins (assembly.ts has what it is made of), carries out what guests and people ask for (reset,
 // power, pause), and ends with an outcome. Everything here runs on the control thread; the vCPUs never wait for it.
 import { sentence, toProblem, VitrineError, type Problem } from '../../shared/errors.ts';
 import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
@@ -6,46 +6,26 @@ import type { PointerInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome, PluggedDevice } from '../../shared/protocol/machine.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { MachineRequest } from '../devices/device.ts';
-import { VRAM_BYTES } from '../display/adapter.ts';
 import { encodePng } from '../display/png.ts';
-import { ScreenSource } from '../display/screen-source.ts';
-import { advise, MADV_DONTDUMP, MADV_DONTFORK } from '../kvm/libc.ts';
-import { allocateWindow, type Window } from '../memory/window.ts';
 import { SerialBacklog, Watched, type LogBacklog, type MachineControl, type MachineFacts, type ScreenAttachment, type ScreenViewer, type Unsubscribe } from '../server/control.ts';
-import { Arena } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
-import { directBoot, fwCfgItems } from './direct-boot.ts';
-import { Equipment } from './equipment.ts';
+import { Assembly } from './assembly.ts';
 import { entryFile } from './entry.ts';
 import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
-import { HotPlug } from './hot-plug.ts';
-import { writeChips } from './initial-chips.ts';
-import { installKickHandler } from './kick.ts';
 import { MachineLog } from './machine-log.ts';
-import { chooseSlots } from './plugged.ts';
 import { dumpRegisters } from './register-dump.ts';
-import { SerialInput } from './serial-input.ts';
-import { ServiceLoop } from './service-loop.ts';
-import { StatsWatch } from './stats-watch.ts';
-import { buildThread, type MachineThread, type ThreadDescription } from './thread.ts';
 import type { ThreadMessage } from './thread-platform.ts';
 import type { GuestStop } from './vcpu-loop.ts';
-import { VcpuThreads } from './vcpu-threads.ts';
 import type { VcpuMessage } from './vcpu-worker.ts';
-import { VmParts } from './vm-parts.ts';
-import { VramLog } from './vram-log.ts';
 
 /** Triple faults in a row, each this soon after the last boot, that end a machine which would reset for ever. */
 const FRUITLESS_RESETS = 3;
 const FRUITLESS_MS = 5000;
 const HALT_CHECK_MS = 500;
 const LED_CHECK_MS = 200;
-const JOIN_MS = 5000;
 /** Patience with a guest whose device the host wants back. */
 const WANTED_BACK_SECONDS = 60;
-/** Bytes for the registers of all devices, those that come later included; committed as they are used. */
-const ARENA_BYTES = 16 * 2 ** 20;
 /** What made another thread fail is told by that thread, at once; this long it is waited for. */
 const CAUSE_MS = 1000;
 
@@ -88,15 +68,8 @@ export class Machine implements MachineControl {
   readonly #log: MachineLog;
   readonly #vcpuEntry: string;
   #finish!: (outcome: Outcome) => void;
-  #parts: VmParts | null = null;
-  #threads: VcpuThreads | null = null;
-  #thread: MachineThread | null = null;
-  #screen: ScreenSource | null = null;
-  #equipment: Equipment | null = null;
-  #hotPlug: HotPlug | null = null;
-  #services: ServiceLoop | null = null;
-  #serialInput: SerialInput | null = null;
-  #stats: StatsWatch | null = null;
+  /** Null before it was put together, and when that failed. */
+  #built: Assembly | null = null;
   #stopped: StoppedTime | null = null;
   /** What the guest asked for just before it was paused, and what stopped its vCPUs: done when it runs again, for guest time stands still. */
   #waiting: { boot: number; act: () => void }[] = [];
@@ -132,123 +105,48 @@ export class Machine implements MachineControl {
   async start(): Promise<void> {
     if (this.#ending !== null) return this.#ending;
     try {
-      await this.#build();
+      const built = (this.#built = this.#build());
+      await built.ready;
       if (this.#ending !== null) return this.#ending;
-      this.#boot();
-      this.#run();
+      this.#boot(built);
+      this.#run(built);
     } catch (thrown) {
       await this.#end('failed', toProblem(thrown, 'start the machine', this.#config.name));
     }
   }
 
-  async #build(): Promise<void> {
-    const config = this.#config;
-    const parts = (this.#parts = new VmParts(config));
-    const { vm, ram, vcpus, cpus } = parts;
-    installKickHandler();
-    const vram = config.display.kind === 'canvas' ? allocateWindow(VRAM_BYTES) : null;
-    if (vram !== null) for (const advice of [MADV_DONTFORK, MADV_DONTDUMP]) advise(vram.address, vram.size, advice);
-    const slots = chooseSlots(config.devices);
-    const equipment = (this.#equipment = new Equipment({
-      name: config.name, ram, vm: vm.fd,
-      log: (text) => this.#log.say('info', text),
-      wanted: (slot, address) => this.#guard(() => this.#wantedBack(slot, address)),
-      failed: (_, address) => this.#log.say('error', `the device ${address} of the host reports an error that cannot be mended; a reset of the machine may help`),
-    }));
-    const plugged = config.devices.map((device, index) => equipment.equip(device, slots[index]!));
-    const arena = new Arena(ARENA_BYTES);
-    const description: ThreadDescription = {
-      arena: arena.describe(),
-      vm: vm.fd,
-      ram: ram.windows,
-      runs: parts.runs,
-      devices: {
-        cpus: config.cpus,
-        physicalBits: cpus.physicalBits,
-        display: config.display.kind === 'canvas' ? { width: config.display.width, height: config.display.height, vram: vram!.buffer } : undefined,
-        testDevices: config.testDevices,
-        plugged,
-        fwCfg: fwCfgItems(config.memory, config.cpus).describe(),
-      },
-    };
-    const thread = buildThread(description, -1, (message) => setImmediate(() => this.#guard(() => this.#heard(message))), arena, {
-      onSerialOutput: (bytes) => this.serial.push(bytes),
-      onSerialRoom: () => this.#serialInput?.resume(),
-      onDebugOutput: (bytes) => this.#log.debugOutput(bytes),
-    });
-    this.#thread = thread;
-    this.#hotPlug = new HotPlug({
-      name: config.name, thread, equipment, plugged,
-      tell: (mail) => this.#threads!.tell(mail),
-      log: (text) => this.#log.say('info', text),
-      failed: (thrown) => this.fail(thrown),
-    });
-    this.#services = new ServiceLoop(thread.devices, thread.clock, thread.attention, (thrown) => this.fail(thrown));
-    this.#serialInput = new SerialInput(thread.devices.serial);
-    this.#stats = new StatsWatch(thread.states, () => this.#screen?.frames ?? 0);
-    if (vram !== null) this.#openScreen(thread, vram);
-    thread.states.holdBeforeStart();
-    thread.clock.begin();
-    this.#threads = new VcpuThreads({
-      entry: this.#vcpuEntry,
-      thread: description,
-      vcpus,
-      heard: (message) => this.#heardVcpu(message),
-      wake: (id) => thread.states.sendMail(id),
-      failed: (thrown) => {
-        Atomics.store(arena.poison, 0, 1); // it may have held a lock
+  #build(): Assembly {
+    return new Assembly(this.#config, this.#vcpuEntry, {
+      log: (level, text) => this.#log.say(level, text),
+      heard: (message) => this.#guard(() => this.#heard(message)),
+      heardVcpu: (message) => this.#heardVcpu(message),
+      serialOutput: (bytes) => this.serial.push(bytes),
+      debugOutput: (bytes) => this.#log.debugOutput(bytes),
+      screenSize: (size) => this.facts.update({ screen: size === null ? undefined : { width: size.width, height: size.height } }),
+      wantedBack: (slot, address) => this.#guard(() => this.#wantedBack(slot, address)),
+      threadFailed: (thrown) => {
         if (this.facts.value.state !== 'starting') this.fail(thrown);
       },
-      gone: (id) => this.#threadGone(id, arena),
+      threadGone: (id) => this.#threadGone(id),
+      failed: (thrown) => this.fail(thrown),
     });
-    await this.#threads.ready;
   }
 
   /** The host wants a device back: the guest is asked for it. */
   #wantedBack(slot: number, address: string): void {
     this.#log.say('warning', `the host wants its device ${address} back`);
-    this.#hotPlug?.remove(slot, { force: false, seconds: WANTED_BACK_SECONDS }).catch((thrown: unknown) => this.#log.say('warning', sentence(toProblem(thrown, 'give the device back', address))));
+    this.#built?.hotPlug.remove(slot, { force: false, seconds: WANTED_BACK_SECONDS }).catch((thrown: unknown) => this.#log.say('warning', sentence(toProblem(thrown, 'give the device back', address))));
   }
 
-  #openScreen(thread: MachineThread, vram: Window): void {
-    const display = thread.devices.display!;
-    const log = new VramLog({ vm: thread.vm, slots: thread.slots, topology: thread.devices.topology, bus: thread.devices.memory, display });
-    this.#screen = new ScreenSource({
-      adapter: display, vram, log,
-      onModeChange: (size) => this.facts.update({ screen: size === null ? undefined : { width: size.width, height: size.height } }),
-    });
-  }
-
-  /** Devices and CPUs as after power-on, and the kernel in RAM. Every vCPU is parked or has not begun. */
-  #boot(): void {
-    const thread = this.#thread!;
-    const { vcpus, cpus, chips } = this.#parts!;
-    const config = this.#config;
-    writeChips(thread.vm, chips);
-    thread.lines.reset();
-    this.#hotPlug!.settle();
-    for (const device of thread.devices.all) device.reset();
-    thread.devices.host.reset();
-    this.#hotPlug!.reset();
-    const entry = directBoot({
-      ram: thread.ram,
-      devices: thread.devices,
-      kernel: config.boot.kernel,
-      initrd: config.boot.initrd,
-      append: config.boot.append,
-      apicIds: vcpus.map((vcpu) => vcpu.id),
-      mode: config.display.kind === 'canvas' ? { width: config.display.width, height: config.display.height } : null,
-    });
-    cpus.reset(entry);
-    thread.boots.next();
+  #boot(built: Assembly): void {
+    built.boot();
     this.#bootedAt = Date.now();
   }
 
-  #run(): void {
-    const thread = this.#thread!;
+  #run({ thread, services }: Assembly): void {
     thread.clock.resume();
     thread.states.resume();
-    this.#services!.start();
+    services.start();
     this.facts.update({ state: 'running', firstRunAt: this.facts.value.firstRunAt ?? Date.now() });
     if (this.#timers.length > 0) return;
     this.#timers.push(setInterval(() => this.#guard(() => this.#lookAtLeds()), LED_CHECK_MS));
@@ -259,7 +157,7 @@ export class Machine implements MachineControl {
 
   #heard(message: ThreadMessage): void {
     if (this.#ending !== null) return;
-    if (message.kind === 'attention') this.#services?.attend();
+    if (message.kind === 'attention') this.#built?.services.attend();
     else if (message.kind === 'log') this.#log.sayOfGuest('info', `${message.label}: ${message.text}`);
     else this.#whenRunning(message.boot, () => this.#requested(message.request));
   }
@@ -272,7 +170,7 @@ export class Machine implements MachineControl {
 
   /** Does what a message of boot number `boot` asks, unless that life of the guest is over; while the machine is paused, later. */
   #whenRunning(boot: number, act: () => void): void {
-    if (this.#ending !== null || boot !== this.#thread!.boots.number) return;
+    if (this.#ending !== null || boot !== this.#built!.thread.boots.number) return;
     if (this.#stopped !== null) this.#waiting.push({ boot, act });
     else act();
   }
@@ -284,9 +182,9 @@ export class Machine implements MachineControl {
   }
 
   /** A thread that nobody stopped is gone: one that another made fail, or one that was killed in whatever it did. */
-  #threadGone(id: number, arena: Arena): void {
+  #threadGone(id: number): void {
     if (this.#ending !== null || this.facts.value.state === 'starting') return;
-    Atomics.store(arena.poison, 0, 1); // it may have held a lock
+    this.#built!.poison(); // it may have held a lock
     setTimeout(() => this.#failFor(new Error(`the thread of CPU ${id} ended without a word`)), CAUSE_MS);
   }
 
@@ -308,9 +206,9 @@ export class Machine implements MachineControl {
   }
 
   #crash(id: number, why: string): void {
-    const thread = this.#thread!;
+    const { thread, parts } = this.#built!;
     thread.states.pause();
-    const lines = dumpRegisters(this.#parts!.vcpus[id]!);
+    const lines = dumpRegisters(parts.vcpus[id]!);
     this.#log.say('error', `CPU ${id}: ${why}`);
     for (const line of lines) this.#log.say('error', line);
     void this.#end('failed', { attempted: 'run the guest', on: this.#config.name, why: `${why}.`, remedy: "The machine's log has the registers of the CPU.", code: 'guest-crash' });
@@ -360,22 +258,22 @@ export class Machine implements MachineControl {
 
   // What people ask.
 
-  #require(attempted: string): MachineThread {
+  #require(attempted: string): Assembly {
     const { state } = this.facts.value;
-    if (this.#thread === null || this.#ending !== null || (state !== 'running' && state !== 'paused')) {
+    if (this.#built === null || this.#ending !== null || (state !== 'running' && state !== 'paused')) {
       throw new VitrineError({ attempted, on: this.#config.name, why: `it is ${state === 'starting' ? 'still starting' : 'ending'}.`, remedy: '', code: 'not-running' });
     }
-    return this.#thread;
+    return this.#built;
   }
 
   async pause(): Promise<void> {
-    const thread = this.#require('pause the machine');
+    const { thread, services, parts } = this.#require('pause the machine');
     if (this.#stopped !== null) return;
     this.#whole(() => {
       thread.states.pause();
       thread.clock.pause();
-      this.#services!.stop();
-      this.#stopped = stopTime(thread.vm, this.#parts!.vcpus);
+      services.stop();
+      this.#stopped = stopTime(thread.vm, parts.vcpus);
     });
     this.#pausedAt = Date.now();
     this.facts.update({ state: 'paused' });
@@ -383,19 +281,19 @@ export class Machine implements MachineControl {
   }
 
   async resume(): Promise<void> {
-    const thread = this.#require('resume the machine');
+    const built = this.#require('resume the machine');
     const stopped = this.#stopped;
     if (stopped === null) return;
-    this.#whole(() => startTime(thread.vm, this.#parts!.vcpus, stopped));
+    this.#whole(() => startTime(built.thread.vm, built.parts.vcpus, stopped));
     this.#stopped = null;
     this.facts.update({ pausedFor: this.facts.value.pausedFor + Date.now() - this.#pausedAt });
     this.#log.say('info', 'resumed');
-    this.#run();
+    this.#run(built);
     for (const { boot, act } of this.#waiting.splice(0)) this.#whenRunning(boot, act);
   }
 
   async powerButton(): Promise<void> {
-    const listens = this.#require('shut down the guest').devices.pm.powerButton();
+    const listens = this.#require('shut down the guest').thread.devices.pm.powerButton();
     this.#log.say('info', `power button${listens ? '' : ': the guest does not listen for it'}`);
     if (!listens) {
       throw new VitrineError({ attempted: 'shut down the guest', on: this.#config.name, why: 'it does not listen for the power button.', remedy: 'Shut it down from inside, or force it off.', code: 'no-power-button' });
@@ -404,36 +302,35 @@ export class Machine implements MachineControl {
   }
 
   listDevices(): PluggedDevice[] {
-    this.#require('list the devices');
-    return this.#hotPlug!.list();
+    return this.#require('list the devices').hotPlug.list();
   }
 
   async addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }> {
-    this.#require('add the device');
-    return this.#hotPlug!.add(device);
+    return this.#require('add the device').hotPlug.add(device);
   }
 
   async removeDevice(slot: number, options: { readonly force: boolean; readonly seconds: number }): Promise<void> {
-    this.#require('remove the device');
+    const { hotPlug } = this.#require('remove the device');
     if (this.#stopped !== null && !options.force) {
       throw new VitrineError({ attempted: 'remove the device', on: this.#config.name, why: 'the guest is paused and cannot give it back.', remedy: 'Resume the machine first.', code: 'paused' });
     }
-    await this.#hotPlug!.remove(slot, options);
+    await hotPlug.remove(slot, options);
   }
 
   async reset(): Promise<void> {
-    const thread = this.#require('reset the machine');
+    const built = this.#require('reset the machine');
+    const { states, clock } = built.thread;
     this.#whole(() => {
-      thread.states.pause();
-      this.#services!.stop();
-      if (!thread.clock.paused) thread.clock.pause();
-      this.#boot();
+      states.pause();
+      built.services.stop();
+      if (!clock.paused) clock.pause();
+      this.#boot(built);
     });
     if (this.#stopped !== null) this.facts.update({ pausedFor: this.facts.value.pausedFor + Date.now() - this.#pausedAt });
     this.#stopped = null;
     this.#waiting = [];
     this.facts.update({ resets: this.facts.value.resets + 1 });
-    this.#run();
+    this.#run(built);
   }
 
   async forceOff(): Promise<void> {
@@ -441,7 +338,7 @@ export class Machine implements MachineControl {
   }
 
   async screenshot(): Promise<{ png: Uint8Array; width: number; height: number }> {
-    const picture = this.#screen?.current() ?? null;
+    const picture = this.#built?.screen?.current() ?? null;
     if (picture === null) {
       const why = this.#config.display.kind === 'none' ? 'it has no display.' : 'the guest shows nothing.';
       throw new VitrineError({ attempted: 'take a screenshot', on: this.#config.name, why, remedy: '', code: 'no-picture' });
@@ -451,57 +348,57 @@ export class Machine implements MachineControl {
   }
 
   async serialWrite(bytes: Uint8Array, signal: AbortSignal): Promise<void> {
-    this.#require('write to the serial port');
-    await this.#serialInput!.write(bytes, signal);
+    await this.#require('write to the serial port').serialInput.write(bytes, signal);
   }
 
   /** What answers where at this moment, and which of KVM's memory slots exist beside RAM's: for those who look into a machine. */
   addressMap(): AddressMap {
-    const { devices, slots } = this.#require('look into the machine');
+    const { devices, slots } = this.#require('look into the machine').thread;
     const ranges = (bus: Bus): AddressRange[] => bus.ranges().map(({ start, size, handler, base }) => ({ name: bus.nameOf(handler), start, size, offset: start - base }));
     return devices.topology.run(() => ({ io: ranges(devices.io), memory: ranges(devices.memory), slots: slots.live() }));
   }
 
   key(code: number, down: boolean): void {
     if (this.#ending !== null) return;
-    this.#thread?.devices.i8042.key(code, down);
-    this.#screen?.expectChange();
+    this.#built?.thread.devices.i8042.key(code, down);
+    this.#built?.screen?.expectChange();
   }
 
   pointer({ dx, dy, wheel, buttons }: PointerInput): void {
     if (this.#ending !== null) return;
-    this.#thread?.devices.i8042.move(dx, dy, wheel, buttons);
-    this.#screen?.expectChange();
+    this.#built?.thread.devices.i8042.move(dx, dy, wheel, buttons);
+    this.#built?.screen?.expectChange();
   }
 
   attachViewer(viewer: ScreenViewer): ScreenAttachment {
-    if (this.#screen === null && this.#config.display.kind !== 'none') this.#require('show the screen');
-    if (this.#screen === null) {
+    if (this.#built === null && this.#config.display.kind !== 'none') this.#require('show the screen');
+    const screen = this.#built?.screen ?? null;
+    if (screen === null) {
       throw new VitrineError({ attempted: 'show the screen', on: this.#config.name, why: 'it has no display.', remedy: 'Its serial console is in the Console tab.', code: 'no-display' });
     }
-    return this.#screen.attach(viewer);
+    return screen.attach(viewer);
   }
 
   watchStats(listener: (stats: MachineStats) => void): Unsubscribe {
-    return this.#stats === null ? (): void => {} : this.#stats.watch(listener);
+    return this.#built === null ? (): void => {} : this.#built.stats.watch(listener);
   }
 
   // Looking.
 
   #lookAtLeds(): void {
-    if (this.#ending !== null || this.#thread === null) return;
-    const bits = this.#thread.devices.i8042.leds();
+    if (this.#ending !== null || this.#built === null) return;
+    const bits = this.#built.thread.devices.i8042.leds();
     const leds = { caps: (bits & LED_CAPS) !== 0, num: (bits & LED_NUM) !== 0, scroll: (bits & LED_SCROLL) !== 0 };
     const now = this.facts.value.leds;
     if (leds.caps !== now.caps || leds.num !== now.num || leds.scroll !== now.scroll) this.facts.update({ leds });
   }
 
   #lookForHalt(): void {
-    if (this.#ending !== null || this.#thread === null || this.#stopped !== null) return;
-    const { states } = this.#thread;
+    if (this.#ending !== null || this.#built === null || this.#stopped !== null) return;
+    const { states } = this.#built.thread;
     states.pause();
     // Twice in a row: an interrupt may be on its way to a CPU that looks halted for good.
-    this.#haltedLooks = this.#parts!.vcpus.every(guestHalted) ? this.#haltedLooks + 1 : 0;
+    this.#haltedLooks = this.#built.parts.vcpus.every(guestHalted) ? this.#haltedLooks + 1 : 0;
     if (this.#haltedLooks >= 2) void this.#end('halted');
     else states.resume();
   }
@@ -523,38 +420,22 @@ export class Machine implements MachineControl {
     this.facts.update({ state: 'stopping', ...(problem === undefined ? {} : { problem }) });
     if (problem !== undefined) this.#log.say('error', sentence(problem));
     for (const timer of this.#timers) clearInterval(timer);
-    this.#hotPlug?.close();
-    this.#services?.stop();
-    this.#services?.drain();
+    this.#built?.hotPlug.close();
+    this.#built?.services.stop();
+    this.#built?.services.drain();
     this.#log.endLine();
     try {
-      await this.#join();
+      if (this.#built !== null && !(await this.#built.close())) this.#log.say('error', `${this.threadsLeft} of its threads did not end`);
     } catch (thrown) {
       this.#log.say('error', `while it ended: ${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}`);
     }
-    this.#serialInput?.close();
     this.#log.say('info', `ended: ${how}`);
     this.facts.update({ state: 'ended', outcome });
     this.#finish(outcome);
   }
 
-  /** Every vCPU out of KVM_RUN and its thread gone, then the descriptors. A thread that does not go keeps them: its KVM_RUN finds what it knows. */
-  async #join(): Promise<void> {
-    const thread = this.#thread;
-    if (thread !== null) {
-      thread.states.stop();
-      if (!thread.states.joined(JOIN_MS)) Atomics.store(thread.arena.poison, 0, 1);
-    }
-    const gone = this.#threads === null || (await this.#threads.ended(JOIN_MS));
-    this.#screen?.close();
-    if (gone) {
-      this.#equipment?.close(thread?.devices.host.functions().map(({ device }) => device) ?? []);
-      this.#parts?.close();
-    } else this.#log.say('error', `${this.threadsLeft} of its threads did not end`);
-  }
-
   /** Threads that have not ended although the machine has: then the process cannot exit in an orderly way. */
   get threadsLeft(): number {
-    return this.#threads?.left ?? 0;
+    return this.#built?.threadsLeft ?? 0;
   }
 }
