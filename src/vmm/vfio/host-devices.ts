@@ -56,12 +56,6 @@ export interface HostDevicesOptions {
   readonly failed: (slot: number, address: string) => void;
 }
 
-/** What is held of VFIO while there is any device. */
-interface Hold {
-  readonly container: VfioContainer;
-  readonly kvm: KvmVfio;
-}
-
 interface Taken {
   readonly description: HostDeviceDescription;
   readonly location: Location;
@@ -73,7 +67,10 @@ interface Taken {
 export class HostDevices {
   readonly #options: HostDevicesOptions;
   readonly #taken: Taken[] = [];
-  #hold: Hold | undefined;
+  /** Held while there is any device. */
+  #container: VfioContainer | undefined;
+  /** Kept once it was made: KVM allows one for the life of a VM. */
+  #kvm: KvmVfio | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: HostDevicesOptions) {
@@ -86,15 +83,16 @@ export class HostDevices {
     if (this.#taken.some(({ location }) => location.address === address)) throw refusal(address, 'this machine has it already.', 'Give it once.', 'device-twice');
     const location = locate(address);
     try {
-      const hold = (this.#hold ??= this.#begin(address));
-      if (hold.container.addGroup(location)) {
-        hold.kvm.add(hold.container.groupFd(location.group)!);
+      const container = (this.#container ??= this.#begin(address));
+      if (container.addGroup(location)) {
+        this.#kvm ??= new KvmVfio(this.#options.vm);
+        this.#kvm.add(container.groupFd(location.group)!);
         // A group may narrow what the IOMMU translates, so it is looked at with each; what is mapped stays.
         const { ram, name } = this.#options;
         const windows = ram.windows.map((window, index) => ({ gpa: window.gpa, size: window.size, hva: ram.windowHva(index) }));
-        hold.container.map(planDma(windows, hold.container.allowed()), name);
+        container.map(planDma(windows, container.allowed()), name);
       }
-      const taken = this.#open(hold.container, location, wish);
+      const taken = this.#open(container, location, wish);
       this.#taken.push(taken);
       this.#timer ??= setInterval(() => this.#listen(), NOTIFIER_MS);
       return taken.description;
@@ -104,16 +102,9 @@ export class HostDevices {
     }
   }
 
-  #begin(address: string): Hold {
-    const { ram, name, vm } = this.#options;
-    checkMemlock(ram.size, name);
-    const container = VfioContainer.open(address);
-    try {
-      return { container, kvm: new KvmVfio(vm) };
-    } catch (thrown) {
-      container.close();
-      throw thrown;
-    }
+  #begin(address: string): VfioContainer {
+    checkMemlock(this.#options.ram.size, this.#options.name);
+    return VfioContainer.open(address);
   }
 
   #open(container: VfioContainer, location: Location, { address, slot, rom: romWish }: HostDeviceWish): Taken {
@@ -163,27 +154,27 @@ export class HostDevices {
     this.#release(location.group);
   }
 
-  /** Lets go of a group without devices, and of everything with the last. */
+  /** Lets go of a group without devices, and of the container with the last. */
   #release(group: string): void {
-    const hold = this.#hold;
-    if (hold === undefined) return;
-    if (this.#taken.length === 0) {
-      clearInterval(this.#timer);
-      this.#timer = undefined;
-      hold.kvm.close();
-      hold.container.close();
-      this.#hold = undefined;
-    } else if (!this.#taken.some(({ location }) => location.group === group)) {
-      const fd = hold.container.groupFd(group);
-      if (fd === undefined) return;
-      hold.kvm.remove(fd);
-      hold.container.removeGroup(group);
+    const container = this.#container;
+    if (container === undefined || this.#taken.some(({ location }) => location.group === group)) return;
+    const fd = container.groupFd(group);
+    if (fd !== undefined) this.#kvm?.remove(fd);
+    if (this.#taken.length > 0) {
+      container.removeGroup(group);
+      return;
     }
+    clearInterval(this.#timer);
+    this.#timer = undefined;
+    container.close();
+    this.#container = undefined;
   }
 
   /** Gives all of them back. No vCPU may run. */
   close(): void {
-    for (const { location } of [...this.#taken].reverse()) this.give(location.address);
+    for (const { location } of this.#taken.toReversed()) this.give(location.address);
+    this.#kvm?.close();
+    this.#kvm = undefined;
   }
 }
 
