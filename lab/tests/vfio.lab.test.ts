@@ -1,0 +1,280 @@
+// Devices of the host in guests, in the lab: Debian's drivers work them in a machine of ours that an ordinary user runs with a raised limit of
+// locked memory, and the host's own driver has each back afterwards. One lab, one machine after the other.
+// VITRINE_LAB_IOMMU=amd and VITRINE_LAB_KERNEL=6.12 choose another IOMMU and another kernel for the host.
+import assert from 'node:assert/strict';
+import { after, afterEach, before, describe, it } from 'node:test';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { labPaths } from '../../scripts/setup/lab.mjs';
+import { startLab } from '../host.ts';
+import type { LabHost } from '../host.ts';
+import { LAB_DEVICES, LAB_IOMMUS, LAB_KERNELS } from '../options.ts';
+import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
+import type { MachineSpec } from './support/lab-machine.ts';
+import { addModules, moduleOrder } from './support/modules.ts';
+import { asRoot, bind, giveBack } from './support/passthrough.ts';
+
+const NIC = '0000:00:05.0';
+const NVME = '0000:00:06.0';
+const EDU = '0000:00:07.0';
+const XHCI = '0000:00:08.0';
+const BOCHS = '0000:00:09.0';
+const VIRTIO = '0000:00:0a.0';
+const AHCI = '0000:00:0b.0';
+
+const MIB = 2 ** 20;
+const initrd = path.join(top, 'build/try-linux/initrd.gz');
+const APPEND = 'console=ttyS0 quiet';
+const MODULES = ['e1000e', 'nvme', 'xhci_pci', 'virtio_pci', 'virtio_net', 'bochs', 'uio_pci_generic', 'usb_storage', 'sd_mod', 'ahci'];
+const MEMORY = 256 * MIB;
+const MEMLOCK = String(MEMORY + 64 * MIB);
+
+const iommu = LAB_IOMMUS.find((each) => each === process.env.VITRINE_LAB_IOMMU) ?? 'intel';
+const hostKernel = LAB_KERNELS.find((each) => each === process.env.VITRINE_LAB_KERNEL) ?? '6.1';
+
+describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of ${iommu}`, () => {
+  let lab: LabHost;
+  let folder: string;
+  let withModules: string;
+  let machine: LabMachine | undefined;
+  const { bzImage, modules } = labPaths().kernels['6.1']!;
+
+  before(async () => {
+    await buildDriver();
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-vfio-'));
+    fs.chmodSync(folder, 0o755);
+    withModules = path.join(folder, 'initrd.gz');
+    addModules(initrd, modules, MODULES, withModules);
+    lab = await startLab({ kernel: hostKernel, iommu, devices: [...LAB_DEVICES] });
+    await asRoot(lab, '/sbin/modprobe ahci');
+    if (process.env.VFIO_PROBE) console.log(await asRoot(lab, 'rmmod e1000e; modprobe e1000e IntMode=1; sleep 1; n=$(ls /sys/bus/pci/drivers/e1000e/*/net); ip link set $n up; sleep 3; grep -i $n /proc/interrupts; dmesg | grep -i e1000e | tail -n 5; for d in /sys/bus/pci/devices/*; do echo $d $(cat $d/vendor $d/device) $(basename $(readlink $d/driver)) $(basename $(readlink $d/iommu_group)); done; rmmod e1000e; modprobe e1000e'));
+  });
+
+  afterEach(async (context) => {
+    await machine?.close();
+    if (process.env.VITRINE_LAB_SHOW !== undefined) console.log(`${context.name}:\n${machine?.log.join('\n')}`);
+    machine = undefined;
+  });
+
+  after(async () => {
+    await lab?.stop();
+    fs.rmSync(folder, { recursive: true, force: true });
+  });
+
+  async function boot(addresses: readonly string[], append = '', spec: Partial<MachineSpec> = {}): Promise<LabMachine> {
+    for (const address of addresses) await bind(lab, address);
+    machine = await LabMachine.start(lab, {
+      boot: { kernel: bzImage, initrd: withModules, append: `${APPEND} ${append}` }, memory: MEMORY,
+      devices: addresses.map((address) => ({ kind: 'vfio-pci', address })), display: { kind: 'none' }, ...spec,
+    }, MEMLOCK);
+    return await machine.shell();
+  }
+
+  /** Ends the machine, and checks that the host's own driver takes the devices and works them. */
+  async function returned(drivers: Record<string, string>): Promise<void> {
+    await machine!.close();
+    machine = undefined;
+    for (const [address, driver] of Object.entries(drivers)) assert.equal(await giveBack(lab, address), driver, address);
+  }
+
+  /** Shell words that load a module and what it needs. */
+  const load = (name: string, options = ''): string => {
+    const needed = moduleOrder(modules, [name]).map(({ file }) => file).filter((file) => file !== `${name}.ko`);
+    return `for m in ${needed.join(' ')}; do [ -d /sys/module/\${m%.ko} ] || insmod /lib/extra/$m; done; insmod /lib/extra/${name}.ko ${options}`;
+  };
+  /** How often the interrupts fired whose line in /proc/interrupts has these words. */
+  const fired = (words: string): string => `awk '/${words}/ { s += $2 } END { print s + 0 }' /proc/interrupts`;
+  const until = (condition: string): string => `i=0; until ${condition}; do i=$((i + 1)); [ $i -lt 300 ] || { dmesg | tail -n 20; cat /proc/interrupts; break; }; sleep 0.1; done; ${condition}`;
+
+  const inSlot = (slot: number): string => `/sys/bus/pci/devices/0000:00:${slot.toString(16).padStart(2, '0')}.0`;
+
+  /** Link, DHCP, and traffic both ways on the guest's interface of this driver. */
+  async function useNetwork(guest: LabMachine, driver: string): Promise<void> {
+    const nic = (await guest.sh(`for n in /sys/class/net/*; do [ "$(basename "$(readlink $n/device/driver)")" = ${driver} ] && basename $n; done; true`)).trim();
+    assert.notEqual(nic, '', `an interface of ${driver}`);
+    await guest.sh(`ip link set ${nic} up; ${until(`[ "$(cat /sys/class/net/${nic}/carrier 2>/dev/null)" = 1 ]`)}`);
+    await guest.sh("printf '#!/bin/sh\\n[ \"$1\" = bound ] && ip addr add $ip/24 dev $interface; exit 0\\n' > /tmp/lease; chmod +x /tmp/lease");
+    const lease = await guest.sh(`udhcpc -i ${nic} -n -q -t 10 -T 1 -s /tmp/lease`);
+    assert.match(lease, /lease of 10\.0\.2\.15 obtained/);
+    assert.match(await guest.sh('ping -c 3 10.0.2.2'), /3 packets received/);
+    assert.match(await guest.sh('ping -c 4 -s 20000 10.0.2.2'), /4 packets received/);
+    await guest.sh(`ip addr flush dev ${nic}; ip link set ${nic} down`);
+  }
+
+  it('e1000e: MSI-X, MSI and INTx, its module unloaded and loaded again', async () => {
+    const guest = await boot([NIC]);
+    for (const [options, kind] of [['', 'PCI-MSI'], ['IntMode=1', 'PCI-MSI'], ['IntMode=0', 'fasteoi'], ['', 'PCI-MSI']] as const) {
+      await guest.sh(load('e1000e', options));
+      await useNetwork(guest, 'e1000e');
+      const nic = (await guest.sh("ls /sys/bus/pci/drivers/e1000e/*/net")).trim();
+      await guest.sh(`ip link set ${nic} up`);
+      const lines = (await guest.sh(`grep ${nic} /proc/interrupts`)).trim().split('\n');
+      assert.equal(lines.length, options === '' ? 3 : 1, lines.join('\n'));
+      for (const line of lines) assert.match(line, new RegExp(kind));
+      assert.ok(Number(await guest.sh(fired(nic))) > 10, lines.join('\n'));
+      await guest.sh('rmmod e1000e');
+    }
+    await returned({ [NIC]: 'e1000e' });
+  });
+
+  it('e1000e without MSI in the whole guest', async () => {
+    const guest = await boot([NIC], 'pci=nomsi');
+    await guest.sh(load('e1000e'));
+    await useNetwork(guest, 'e1000e');
+    await returned({ [NIC]: 'e1000e' });
+  });
+
+  it('NVMe, whose MSI-X table lies among its registers: what is written is read again, and discarded', async () => {
+    const guest = await boot([NVME]);
+    await guest.sh(load('nvme'));
+    await guest.sh(until('[ -b /dev/nvme0n1 ]'));
+    await guest.sh(compare('/dev/nvme0n1', 64));
+    assert.ok(Number(await guest.sh(fired('nvme0q1'))) > 10, 'its queue interrupts');
+    await guest.sh('blkdiscard -o 0 -l 1048576 /dev/nvme0n1');
+    const pieces = Number(await guest.sh('dmesg | grep -ci "nvme.*timeout" || true'));
+    assert.equal(pieces, 0);
+    await returned({ [NVME]: 'nvme' });
+  });
+
+  it('edu: registers, its pin by resampling, DMA both ways; DMA beyond the guest\'s memory is refused by the IOMMU', async () => {
+    const guest = await boot([EDU], 'iomem=relaxed', { memory: 128 * MIB });
+    const place = (await guest.sh('for d in /sys/bus/pci/devices/*; do [ "$(cat $d/device)" = 0x11e8 ] && echo $d; done; true')).trim();
+    await guest.sh(load('uio_pci_generic'));
+    await guest.sh('echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id; [ -c /dev/uio0 ]');
+    await guest.sh(`printf '\\006' | dd of=${place}/config bs=1 seek=4 count=1 conv=notrunc 2>/dev/null`);
+    const bar = Number((await guest.sh(`head -n1 ${place}/resource`)).split(' ')[0]);
+    const reg = (offset: number): string => `0x${(bar + offset).toString(16)}`;
+    const read = async (offset: number): Promise<number> => Number((await guest.sh(`devmem ${reg(offset)} 32`)).trim());
+    const write = async (offset: number, value: number): Promise<void> => void (await guest.sh(`devmem ${reg(offset)} 32 ${value}`));
+    assert.equal((await read(0)) & 0xfff, 0x0ed);
+    await write(4, 0x12345678);
+    assert.equal(await read(4), ~0x12345678 >>> 0);
+    await write(8, 6);
+    await guest.sh(until(`[ $(( $(devmem ${reg(0x20)} 32) & 1 )) = 0 ]`));
+    assert.equal(await read(8), 720);
+
+    // Three interrupts, each acknowledged in the device, and the pin unmasked for the next.
+    for (let round = 1; round <= 3; round++) {
+      await guest.sh(`printf '\\004\\000' | dd of=${place}/config bs=1 seek=5 count=1 conv=notrunc 2>/dev/null; printf '\\000' | dd of=${place}/config bs=1 seek=5 count=1 conv=notrunc 2>/dev/null`);
+      await write(0x60, round);
+      const count = (await guest.sh('dd if=/dev/uio0 bs=4 count=1 2>/dev/null | od -An -td4')).trim();
+      assert.equal(Number(count), round);
+      assert.equal(await read(0x24), round);
+      await write(0x64, round);
+    }
+
+    const dma = async (source: number, target: number, bytes: number, direction: 1 | 3): Promise<void> => {
+      await guest.sh([[0x80, source], [0x84, 0], [0x88, target], [0x8c, 0], [0x90, bytes], [0x94, 0], [0x98, direction]].map(([offset, value]) => `devmem ${reg(offset!)} 32 ${value}`).join('; '));
+      await guest.sh(until(`[ $(( $(devmem ${reg(0x98)} 32) & 1 )) = 0 ]`));
+    };
+    const ram = 0xf4000;
+    await guest.sh(`devmem 0x${ram.toString(16)} 32 0xcafef00d; devmem 0x${(ram + 4).toString(16)} 32 0x0badcafe`);
+    await dma(ram, 0x40000, 8, 1);
+    await dma(0x40000, ram + 0x100, 8, 3);
+    assert.equal(Number((await guest.sh(`devmem 0x${(ram + 0x100).toString(16)} 32`)).trim()), 0xcafef00d);
+    assert.equal(Number((await guest.sh(`devmem 0x${(ram + 0x104).toString(16)} 32`)).trim()), 0x0badcafe);
+    await asRoot(lab, 'dmesg -C');
+    await dma(0x40000, 200 * MIB, 8, 3);
+    assert.match(await asRoot(lab, 'dmesg'), iommu === 'amd' ? /IO_PAGE_FAULT/ : /DMAR: .*fault/i);
+    await returned({ [EDU]: '' });
+  });
+
+  it('virtio-net, whose vendor capabilities are kept', async () => {
+    const guest = await boot([VIRTIO]);
+    await guest.sh(`${load('virtio_pci')}; ${load('virtio_net')}`);
+    await useNetwork(guest, 'virtio_net');
+    await returned({ [VIRTIO]: 'virtio-pci' });
+  });
+
+  /** What is written to the disk is read again. */
+  const compare = (disk: string, blocks: number): string =>
+    `dd if=/dev/urandom of=/tmp/data bs=64k count=${blocks} 2>/dev/null; dd if=/tmp/data of=${disk} bs=64k conv=fsync 2>/dev/null; echo 3 > /proc/sys/vm/drop_caches; dd if=${disk} bs=64k count=${blocks} iflag=direct 2>/dev/null | cmp - /tmp/data`;
+
+  it('AHCI with a disk, by MSI; xHCI with a storage stick, by MSI-X', async () => {
+    const guest = await boot([AHCI, XHCI]);
+    await guest.sh(`${load('sd_mod')}; ${load('ahci')}`);
+    await guest.sh(until('[ -b /dev/sda ]'));
+    await guest.sh(compare('/dev/sda', 16));
+    assert.match(await guest.sh('grep ahci /proc/interrupts'), /PCI-MSI/);
+    assert.ok(Number(await guest.sh(fired('ahci'))) > 10);
+    await guest.sh(`${load('usb_storage')}; ${load('xhci_pci')}`);
+    await guest.sh(until('[ -b /dev/sdb ]'));
+    await guest.sh(compare('/dev/sdb', 8));
+    assert.match(await guest.sh('grep xhci /proc/interrupts'), /PCI-MSI/);
+    assert.ok(Number(await guest.sh(fired('xhci'))) > 10);
+    await returned({ [AHCI]: 'ahci', [XHCI]: 'xhci_hcd' });
+  });
+
+  it('bochs-display as a second adapter beside the machine\'s own', async () => {
+    const guest = await boot([BOCHS], '', { display: { kind: 'canvas', width: 1280, height: 800 } });
+    await guest.sh(load('bochs'));
+    await guest.sh(until('[ "$(ls -d /sys/class/drm/card? | wc -l)" = 2 ]'));
+    assert.match(await guest.sh('dmesg'), /bochs-drm 0000:00:01\.0: .*fb\d/);
+    await returned({ [BOCHS]: 'bochs-drm' });
+  });
+
+  it('two adapters, a drive and the display together, through two reboots, given back to the host', async () => {
+    const guest = await boot([NIC, VIRTIO, NVME], '', { cpus: 2, display: { kind: 'canvas', width: 1280, height: 800 } });
+    for (let round = 0; round < 3; round++) {
+      await guest.sh(`${load('e1000e')}; ${load('virtio_pci')}; ${load('virtio_net')}; ${load('nvme')}`);
+      await useNetwork(guest, 'e1000e');
+      await useNetwork(guest, 'virtio_net');
+      await guest.sh(until('[ -b /dev/nvme0n1 ]'));
+      await guest.sh(compare('/dev/nvme0n1', 8));
+      if (round === 2) break;
+      await guest.write('reboot -f\n');
+      await guest.until('the guest reset the machine', () => guest.facts.resets === round + 1);
+      await guest.shell();
+    }
+    await returned({ [NIC]: 'e1000e', [VIRTIO]: 'virtio-pci', [NVME]: 'nvme' });
+    await asRoot(lab, 'i=0; until [ -b /dev/nvme0n1 ]; do i=$((i + 1)); [ $i -lt 100 ]; sleep 0.1; done; dd if=/dev/nvme0n1 of=/dev/null bs=64k count=8');
+  });
+
+  it('comes while the guest runs, goes when it is asked for, and when the host wants it back', async () => {
+    const guest = await boot([]);
+    await guest.sh(`${load('virtio_pci')}; ${load('virtio_net')}`);
+    const add = async (): Promise<number> => {
+      await bind(lab, VIRTIO);
+      const { slot, told } = (await guest.call('addDevice', { kind: 'vfio-pci', address: VIRTIO })) as { slot: number; told: boolean };
+      assert.ok(told);
+      await guest.sh(until(`ls -d ${inSlot(slot)}/virtio*/net`));
+      return slot;
+    };
+    const slot = await add();
+    await useNetwork(guest, 'virtio_net');
+    await guest.call('removeDevice', slot, { force: false, seconds: 60 });
+    assert.equal(await giveBack(lab, VIRTIO), 'virtio-pci');
+    assert.equal(await add(), slot);
+    await useNetwork(guest, 'virtio_net');
+    await asRoot(lab, `echo ${VIRTIO} > /sys/bus/pci/drivers/vfio-pci/unbind`); // returns when nobody holds it any more
+    await guest.until('the machine heard of it', () => guest.log.some((line) => line.includes(`the host wants its device ${VIRTIO} back`)));
+    await guest.sh(`[ ! -e ${inSlot(slot)} ]`);
+    assert.equal(await giveBack(lab, VIRTIO), 'virtio-pci');
+  });
+
+  it('says what is wrong: not bound, not permitted, too little memory to lock, in use', async () => {
+    const start = async (address: string, memlock = MEMLOCK): Promise<string> => {
+      try {
+        const started = await LabMachine.start(lab, { boot: { kernel: bzImage, append: '' }, memory: MEMORY, devices: [{ kind: 'vfio-pci', address }], display: { kind: 'none' } }, memlock);
+        await started.close();
+        return 'it started';
+      } catch (thrown) {
+        return (thrown as Error).message;
+      }
+    };
+    assert.match(await start('0000:00:1e.7'), /no-such-device/);
+    assert.match(await start(EDU), /device-not-bound/);
+    await bind(lab, EDU);
+    const node = `/dev/vfio/${(await asRoot(lab, `basename "$(readlink /sys/bus/pci/devices/${EDU}/iommu_group)"`)).trim()}`;
+    await asRoot(lab, `chown root ${node}`);
+    const refused = await start(EDU);
+    assert.match(refused, /vfio-permission/);
+    assert.ok(refused.includes(node), refused);
+    await bind(lab, EDU);
+    assert.match(await start(EDU, String(8 * MIB)), /memlock-too-low/);
+    await boot([EDU]);
+    assert.match(await start(EDU), /device-in-use/);
+    await returned({ [EDU]: '' });
+  });
+});
