@@ -97,26 +97,10 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await guest.sh("printf '#!/bin/sh\\n[ \"$1\" = bound ] && ip addr add $ip/24 dev $interface; exit 0\\n' > /tmp/lease; chmod +x /tmp/lease");
     const lease = await guest.sh(`udhcpc -i ${nic} -n -q -t 10 -T 1 -s /tmp/lease`);
     assert.match(lease, /lease of 10\.0\.2\.15 obtained/);
-    assert.match(await guest.sh('ping -c 3 10.0.2.2'), /3 packets received/);
-    assert.match(await guest.sh('ping -c 4 -s 20000 10.0.2.2'), /4 packets received/);
+    assert.match(await guest.sh('ping -c 2 10.0.2.2'), /2 packets received/);
+    assert.match(await guest.sh('ping -c 2 -s 20000 10.0.2.2'), /2 packets received/);
     await guest.sh(`ip addr flush dev ${nic}; ip link set ${nic} down`);
   }
-
-  it('e1000e: MSI-X, MSI and INTx, its module unloaded and loaded again', async () => {
-    const guest = await boot([NIC]);
-    for (const [options, kind] of [['', 'PCI-MSI'], ['IntMode=1', 'PCI-MSI'], ['IntMode=0', 'fasteoi'], ['', 'PCI-MSI']] as const) {
-      await guest.sh(load('e1000e', options));
-      await useNetwork(guest, 'e1000e');
-      const nic = (await guest.sh("ls /sys/bus/pci/drivers/e1000e/*/net")).trim();
-      await guest.sh(`ip link set ${nic} up`);
-      const lines = (await guest.sh(`grep ${nic} /proc/interrupts`)).trim().split('\n');
-      assert.equal(lines.length, options === '' ? 3 : 1, lines.join('\n'));
-      for (const line of lines) assert.match(line, new RegExp(kind));
-      assert.ok(Number(await guest.sh(fired(nic))) > 10, lines.join('\n'));
-      await guest.sh('rmmod e1000e');
-    }
-    await returned({ [NIC]: 'e1000e' });
-  });
 
   it('e1000e without MSI in the whole guest', async () => {
     const guest = await boot([NIC], 'pci=nomsi');
@@ -141,7 +125,7 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     const guest = await boot([EDU], 'iomem=relaxed', { memory: 128 * MIB });
     const place = (await guest.sh('for d in /sys/bus/pci/devices/*; do [ "$(cat $d/device)" = 0x11e8 ] && echo $d; done; true')).trim();
     await guest.sh(load('uio_pci_generic'));
-    await guest.sh('echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id; [ -c /dev/uio0 ]');
+    await guest.sh('echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id; [ -c /dev/uio0 ]; exec 7< /dev/uio0');
     await guest.sh(`printf '\\006' | dd of=${place}/config bs=1 seek=4 count=1 conv=notrunc 2>/dev/null`);
     const bar = Number((await guest.sh(`head -n1 ${place}/resource`)).split(' ')[0]);
     const reg = (offset: number): string => `0x${(bar + offset).toString(16)}`;
@@ -158,7 +142,7 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     for (let round = 1; round <= 3; round++) {
       await guest.sh(`printf '\\004\\000' | dd of=${place}/config bs=1 seek=5 count=1 conv=notrunc 2>/dev/null; printf '\\000' | dd of=${place}/config bs=1 seek=5 count=1 conv=notrunc 2>/dev/null`);
       await write(0x60, round);
-      const count = (await guest.sh('dd if=/dev/uio0 bs=4 count=1 2>/dev/null | od -An -td4')).trim();
+      const count = (await guest.sh('dd bs=4 count=1 <&7 2>/dev/null | od -An -td4')).trim();
       assert.equal(Number(count), round);
       assert.equal(await read(0x24), round);
       await write(0x64, round);
@@ -176,7 +160,7 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     assert.equal(Number((await guest.sh(`devmem 0x${(ram + 0x104).toString(16)} 32`)).trim()), 0x0badcafe);
     await asRoot(lab, 'dmesg -C');
     await dma(0x40000, 200 * MIB, 8, 3);
-    assert.match(await asRoot(lab, 'dmesg'), iommu === 'amd' ? /IO_PAGE_FAULT/ : /DMAR: .*fault/i);
+    await asRoot(lab, `i=0; until dmesg | grep -E '${iommu === 'amd' ? 'IO_PAGE_FAULT' : 'DMAR:.*fault addr'}'; do i=$((i + 1)); [ $i -lt 100 ]; sleep 0.1; done`);
     await returned({ [EDU]: '' });
   });
 
@@ -251,6 +235,22 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await guest.until('the machine heard of it', () => guest.log.some((line) => line.includes(`the host wants its device ${VIRTIO} back`)));
     await guest.sh(`[ ! -e ${inSlot(slot)} ]`);
     assert.equal(await giveBack(lab, VIRTIO), 'virtio-pci');
+  });
+
+  it('e1000e: MSI-X, MSI and INTx, its module unloaded and loaded again', async () => {
+    const guest = await boot([NIC]);
+    for (const [options, kind] of [['', 'PCI-MSI'], ['IntMode=1', 'PCI-MSI'], ['IntMode=0', 'fasteoi'], ['', 'PCI-MSI']] as const) {
+      await guest.sh(load('e1000e', options));
+      await useNetwork(guest, 'e1000e');
+      const nic = (await guest.sh("ls /sys/bus/pci/drivers/e1000e/*/net")).trim();
+      await guest.sh(`ip link set ${nic} up`);
+      const lines = (await guest.sh(`grep ${nic} /proc/interrupts`)).trim().split('\n');
+      assert.equal(lines.length, options === '' ? 3 : 1, lines.join('\n'));
+      for (const line of lines) assert.match(line, new RegExp(kind));
+      assert.ok(Number(await guest.sh(fired(nic))) > 10, lines.join('\n'));
+      await guest.sh('rmmod e1000e');
+    }
+    await returned({ [NIC]: 'e1000e' });
   });
 
   it('says what is wrong: not bound, not permitted, too little memory to lock, in use', async () => {
