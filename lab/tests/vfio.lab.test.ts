@@ -48,12 +48,10 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     addModules(initrd, modules, MODULES, withModules);
     lab = await startLab({ kernel: hostKernel, iommu, devices: [...LAB_DEVICES] });
     await asRoot(lab, '/sbin/modprobe ahci');
-    if (process.env.VFIO_PROBE) console.log(await asRoot(lab, 'rmmod e1000e; modprobe e1000e IntMode=1; sleep 1; n=$(ls /sys/bus/pci/drivers/e1000e/*/net); ip link set $n up; sleep 3; grep -i $n /proc/interrupts; dmesg | grep -i e1000e | tail -n 5; for d in /sys/bus/pci/devices/*; do echo $d $(cat $d/vendor $d/device) $(basename $(readlink $d/driver)) $(basename $(readlink $d/iommu_group)); done; rmmod e1000e; modprobe e1000e'));
   });
 
-  afterEach(async (context) => {
+  afterEach(async () => {
     await machine?.close();
-    if (process.env.VITRINE_LAB_SHOW !== undefined) console.log(`${context.name}:\n${machine?.log.join('\n')}`);
     machine = undefined;
   });
 
@@ -116,8 +114,7 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await guest.sh(compare('/dev/nvme0n1', 64));
     assert.ok(Number(await guest.sh(fired('nvme0q1'))) > 10, 'its queue interrupts');
     await guest.sh('blkdiscard -o 0 -l 1048576 /dev/nvme0n1');
-    const pieces = Number(await guest.sh('dmesg | grep -ci "nvme.*timeout" || true'));
-    assert.equal(pieces, 0);
+    assert.doesNotMatch(await guest.sh('dmesg'), /nvme.*timeout/i);
     await returned({ [NVME]: 'nvme' });
   });
 
@@ -239,7 +236,8 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
 
   it('e1000e: MSI-X, MSI and INTx, its module unloaded and loaded again', async () => {
     const guest = await boot([NIC]);
-    for (const [options, kind] of [['', 'PCI-MSI'], ['IntMode=1', 'PCI-MSI'], ['IntMode=0', 'fasteoi'], ['', 'PCI-MSI']] as const) {
+    // QEMU's 82574L does not pass the driver's test of MSI, on the lab itself neither: the driver goes back to the pin. AHCI is who uses MSI here.
+    for (const [options, kind] of [['', 'PCI-MSI'], ['IntMode=1', 'PCI-MSI|fasteoi'], ['IntMode=0', 'fasteoi'], ['', 'PCI-MSI']] as const) {
       await guest.sh(load('e1000e', options));
       await useNetwork(guest, 'e1000e');
       const nic = (await guest.sh("ls /sys/bus/pci/drivers/e1000e/*/net")).trim();
