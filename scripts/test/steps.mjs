@@ -12,7 +12,7 @@ const node24 = join(root, 'scripts/node24');
 const reporter = join(root, 'scripts/test/reporter.mjs');
 
 /** The most that a step may take, in minutes: a hang must not take the whole run. */
-const limits = { ordinary: 10, lab: 20, long: 240 };
+const limits = { ordinary: 10, lab: 35, long: 240 };
 
 /** A test that hangs is ended, and named, well before its step is. */
 const hangMinutes = (stepMinutes) => Math.max(2, stepMinutes / 5);
