@@ -168,7 +168,7 @@ export async function startLab(options: LabOptions = {}): Promise<LabHost> {
     const bootTimeout = options.bootTimeout ?? BOOT_MILLISECONDS;
     writeInitConfig(config, {
       agent: { token, port: AGENT_PORT, uid, gid, user, home, idleMilliseconds: options.idle ?? IDLE_MILLISECONDS, firstMilliseconds: bootTimeout },
-      program: agentProgram(), node: node.path, nodeEnv: node.env ?? {}, iommu, devices, shares
+      program: agentProgram(), node: node.path, nodeEnv: node.env ?? {}, iommu, devices, driversLater: options.driversLater ?? false, shares
     });
     const argv = qemuArguments({ kernel: { ...kernel, initramfs: kernel.initramfs }, cache: paths.cache, folder, iommu, devices, smp, memory, cpu: options.cpu ?? LAB_CPU, shares });
     return await boot({ qemu, argv, folder, token, bootTimeout, onConsole: options.onConsole });

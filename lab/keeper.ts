@@ -10,6 +10,7 @@ import { pingLab } from './client.ts';
 import { runtimeFolder } from '../src/vmm/server/runtime-folder.ts';
 import { startLab } from './host.ts';
 import type { LabHost } from './host.ts';
+import { LATE_DRIVERS } from './qemu.ts';
 import { EXIT_ANOTHER_KEEPER, endpointFile, keeperLog } from './shared.ts';
 import type { KeeperConfig } from './shared.ts';
 
@@ -60,6 +61,8 @@ async function main(): Promise<number> {
   const lab = await startLab({ ...options, idle: IDLE_MILLISECONDS });
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => void lab.stop());
   publish(key, lab);
+  // no machine waits for them, and the Devices page shows them as they come
+  lab.run(LATE_DRIVERS, { user: 'root', cwd: '/' }).catch((error: Error) => console.log(error.message));
   lab.release();
   await watch(lab);
   fs.rmSync(endpointFile(key), { force: true });

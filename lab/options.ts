@@ -31,6 +31,8 @@ export interface LabOptions {
   /** Default 'none'. */
   iommu?: LabIommu;
   devices?: LabDevice[];
+  /** The drivers of the devices and VFIO are not loaded while the lab boots, which takes seconds; LATE_DRIVERS loads them. Default false. */
+  driversLater?: boolean;
   /** Virtual processors of the lab, 1 to 8; default 2. */
   smp?: number;
   /** Bytes of the lab's memory, committed as it is used; default 2 GiB. */

@@ -39,11 +39,27 @@ describe("the lab's configuration", () => {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-qemu-test-'));
     try {
       const agent = { token: 't', port: 1, uid: 7, gid: 8, user: "o'neil", home: '/home/a b $HOME `id`', idleMilliseconds: 1, firstMilliseconds: 1 };
-      writeInitConfig(folder, { agent, program: { entry: '/e', files: { 'agent.mjs': '1' } }, node: '/n', nodeEnv: {}, iommu: 'none', devices: [], shares: [{ path: '/x y', writable: false, mode: 'cached' }] });
+      writeInitConfig(folder, { agent, program: { entry: '/e', files: { 'agent.mjs': '1' } }, node: '/n', nodeEnv: {}, iommu: 'none', devices: [], driversLater: false, shares: [{ path: '/x y', writable: false, mode: 'cached' }] });
       const said = execFileSync('sh', ['-c', '. "$0/env"; printf "%s|%s" "$LAB_USER" "$LAB_HOME"', folder]).toString();
       assert.equal(said, "o'neil|/home/a b $HOME `id`");
       assert.equal(fs.readFileSync(path.join(folder, 'shares'), 'utf8'), 'share0\tro\tloose\t/x y\n');
       for (const file of fs.readdirSync(folder)) assert.equal(fs.statSync(path.join(folder, file)).mode & 0o077, 0, file);
+    } finally {
+      fs.rmSync(folder, { recursive: true });
+    }
+  });
+});
+
+describe('the drivers of devices to pass through', () => {
+  it('are loaded while the lab boots, or later', () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-qemu-test-'));
+    const agent = { token: 't', port: 1, uid: 7, gid: 8, user: 'u', home: '/h', idleMilliseconds: 1, firstMilliseconds: 1 };
+    const loaded = (iommu: 'none' | 'intel', driversLater: boolean) => {
+      writeInitConfig(folder, { agent, program: { entry: '/e', files: {} }, node: '/n', nodeEnv: {}, iommu, devices: iommu === 'none' ? [] : ['edu'], driversLater, shares: [] });
+      return execFileSync('sh', ['-c', '. "$0/env"; printf "%s|%s" "$LAB_MODPROBE" "$LAB_COLDPLUG"', folder]).toString();
+    };
+    try {
+      assert.deepEqual([loaded('none', false), loaded('intel', false), loaded('intel', true)], ['|', 'vfio-pci vfio_iommu_type1|1', '|']);
     } finally {
       fs.rmSync(folder, { recursive: true });
     }

@@ -122,8 +122,14 @@ export interface InitConfig {
   nodeEnv: Record<string, string>;
   iommu: LabIommu;
   devices: LabDevice[];
+  driversLater: boolean;
   shares: Required<LabShare>[];
 }
+
+const VFIO_MODULES = 'vfio-pci vfio_iommu_type1';
+
+/** For root in a lab with `driversLater`: loads what others load while they boot. */
+export const LATE_DRIVERS = ['/bin/sh', '-c', `/sbin/modprobe -a ${VFIO_MODULES}; /sbin/modprobe -aqb $(cat /sys/bus/pci/devices/0000:00:0[5-9ab].0/modalias 2>/dev/null)`];
 
 /** Writes the folder that init mounts as `config`. */
 export function writeInitConfig(folder: string, config: InitConfig): void {
@@ -136,8 +142,8 @@ export function writeInitConfig(folder: string, config: InitConfig): void {
     LAB_USER: config.agent.user,
     LAB_HOME: config.agent.home,
     LAB_MAC,
-    LAB_MODPROBE: config.iommu === 'none' ? '' : 'vfio-pci vfio_iommu_type1',
-    LAB_COLDPLUG: config.devices.length > 0 ? '1' : ''
+    LAB_MODPROBE: config.iommu === 'none' || config.driversLater ? '' : VFIO_MODULES,
+    LAB_COLDPLUG: config.devices.length > 0 && !config.driversLater ? '1' : ''
   };
   const env = Object.entries(variables).map(([name, value]) => `export ${name}=${quote(value)}\n`);
   const cache = { coherent: 'mmap', cached: 'loose' };

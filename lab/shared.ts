@@ -95,7 +95,8 @@ export async function ensureLab({ library, node = ownNode(), log = () => {} }: S
       shares: [{ path: folder }],
       // what machines in the lab can be given
       iommu: 'intel',
-      devices: [...LAB_DEVICES]
+      devices: [...LAB_DEVICES],
+      driversLater: true
     }
   };
   const deadline = Date.now() + PATIENCE_MILLISECONDS;

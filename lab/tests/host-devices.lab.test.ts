@@ -166,7 +166,8 @@ describe('lab mode', () => {
       await new Promise((resolve) => socket.once('open', resolve));
       const found = await new Promise<HostDevices>((resolve, reject) => {
         client.watch('devices', (value) => {
-          if (value.state === 'ready') resolve(value);
+          // The drivers of the shared lab come after it is up.
+          if (value.state === 'ready' && value.devices[NIC]?.driver !== undefined) resolve(value);
           else if (value.problem !== undefined) reject(new Error(JSON.stringify(value.problem)));
         }, (problem) => reject(new Error(problem.why)));
       });
