@@ -20,9 +20,11 @@ export function mustRemain(total: number): number {
 
 const SETUP = 'In the firmware\'s set-up (a key such as F2 or Del while the computer starts)';
 
-function groupName(scene: Scene, path: string): string {
-  const gid = String(statSync(path).gid);
-  return lines(scene.roots.etc, 'group').map((line) => line.split(':')).find((entry) => entry[2] === gid)?.[0] ?? gid;
+/** The group that a node of /dev belongs to; undefined for root's own, which nobody should join. */
+function groupName({ roots }: Scene, path: string): string | undefined {
+  const gid = statSync(path, { throwIfNoEntry: false })?.gid ?? 0;
+  if (gid === 0) return undefined;
+  return lines(roots.etc, 'group').map((line) => line.split(':')).find((entry) => entry[2] === String(gid))?.[0] ?? String(gid);
 }
 
 function kvm(scene: Scene): Finding[] {
@@ -37,7 +39,10 @@ function kvm(scene: Scene): Finding[] {
   }
   if (roots.mayUse(path)) return [];
   const group = groupName(scene, path);
-  return [finding('kvm-unusable', 'refused', 'You may not use /dev/kvm.', remedy(`Join the group ${group}, then log out and in again.`, [`sudo usermod -aG ${group} $USER`]), { path: '/dev/kvm', group }, 'permission')];
+  const what = group === undefined
+    ? remedy('It belongs to root alone: the rules of udev that give it to the group kvm are missing. Until the computer restarts, you can take it.', ['sudo chown $USER /dev/kvm'])
+    : remedy(`Join the group ${group}, then log out and in again.`, [`sudo usermod -aG ${group} $USER`]);
+  return [finding('kvm-unusable', 'refused', 'You may not use /dev/kvm.', what, { path: '/dev/kvm', ...(group === undefined ? {} : { group }) }, 'permission')];
 }
 
 function iommuOff(scene: Scene): Finding {
