@@ -52,7 +52,7 @@ export const FUNCTIONS: readonly ModelFunction[] = [
   fn(0x10, [{ index: 0, kind: 'memory64', size: 0x4000, backing: { ...backing(2, 0x4000)!, pieces: [{ offset: 0, bytes: 0x1000 }, { offset: 0x2000, bytes: 0x1000 }] } }, { index: 2, kind: 'memory32', size: 0x400 }, { index: 6, kind: 'rom', size: 0x1000, backing: backing(3, 0x1000) }]),
   fn(0x18, [{ index: 0, kind: 'io', size: 4 }, { index: 2, kind: 'memory64', size: 2 ** 33, prefetchable: true }, { index: 5, kind: 'memory32', size: 0x800, backing: backing(4, 0x800) }, { index: 4, kind: 'memory32', size: 0x4000, backing: { hva: HVA * 9 + 0x800, bytes: 0x4000, dirtyLog: false } }, { index: 6, kind: 'rom', size: 2048 }]),
   fn(0xf8, [
-    { index: 0, kind: 'memory64', size: 0x10000, prefetchable: true, backing: backing(5, 0x10000), ioeventfds: [{ offset: 0x3ffe, length: 4, fd: 7 }, { offset: 0xfff8, length: 0, fd: 8 }] },
+    { index: 0, kind: 'memory64', size: 0x10000, prefetchable: true, backing: { hva: HVA * 6, bytes: 0x10000, dirtyLog: false, pieces: [{ offset: 0, bytes: 0x3000 }, { offset: 0x5000, bytes: 0x8000 }] }, ioeventfds: [{ offset: 0x3ffe, length: 4, fd: 7 }, { offset: 0xfff8, length: 0, fd: 8 }] },
     { index: 3, kind: 'io', size: 256, ioeventfds: [{ offset: 16, length: 2, fd: 9, datamatch: 1 }] },
   ]),
 ];

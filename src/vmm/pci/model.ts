@@ -319,7 +319,7 @@ export class PciModel {
     return this.#address(fn, fn.bars.find((bar) => bar.index === index)!);
   }
 
-  /** Whole pages of a BAR's memory that nothing newer touches, joined where they follow each other. */
+  /** Whole pages of a BAR's memory, or of its mapped pieces, that nothing newer touches, joined where they follow each other. */
   #slotsIn(list: readonly Answering[], claim: BarClaim): ModelSlot[] {
     const backing = claim.bar.backing;
     if (backing === undefined || claim.address % PAGE !== 0 || backing.hva % PAGE !== 0) return [];
@@ -330,6 +330,7 @@ export class PciModel {
     for (let offset = 0; offset + PAGE <= backing.bytes; offset += PAGE) {
       const gpa = claim.address + offset;
       if (!pieces.some((piece) => offset >= piece.offset && offset + PAGE <= piece.offset + piece.bytes)) continue;
+      if (backing.pieces?.every((piece) => offset < piece.offset || offset + PAGE > piece.offset + piece.bytes) === true) continue;
       if (newer.some((each) => each.start < gpa + PAGE && each.end > gpa)) continue;
       const last = slots.at(-1);
       if (last !== undefined && last.gpa + last.size === gpa) slots[slots.length - 1] = { ...last, size: last.size + PAGE };
