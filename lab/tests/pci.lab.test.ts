@@ -23,6 +23,7 @@ const MIB = 2 ** 20;
 const LONG = process.env['VITRINE_LONG'] === '1';
 const TOGGLES = LONG ? 2000 : 40;
 const MOVES = LONG ? 2000 : 40;
+const FIRE_MOVES = LONG ? 600 : 120;
 
 const PATIENCE = 60_000;
 
@@ -46,10 +47,11 @@ const AREA = `${BOX.top * PITCH} ${PITCH} ${BOX.bottom - BOX.top} ${BOX.right}`;
 const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-pci-'));
 const initrd = path.join(scratch, 'initrd');
 let lab: LabHost;
+let graphics: string[];
 
 before(async () => {
   fs.chmodSync(scratch, 0o755);
-  addModules(path.join(top, 'build/try-linux/initrd.gz'), labPaths().kernels['6.1']!.modules, [], initrd, { 'pci-tool': compilePciTool() });
+  graphics = addModules(path.join(top, 'build/try-linux/initrd.gz'), labPaths().kernels['6.1']!.modules, ['bochs'], initrd, { 'pci-tool': compilePciTool() });
   await buildDriver();
   lab = await startLab({ memory: 4096 * MIB, shares: [{ path: scratch, writable: false, mode: 'cached' }] });
 });
@@ -206,5 +208,75 @@ describe('Linux with a display and a test device', () => {
   it('powers off', async () => {
     await machine().write('poweroff\n');
     assert.equal((await machine().ended()).how, 'powered-off');
+  });
+});
+
+describe('BARs under fire, with a processor that runs the guest itself', () => {
+  it('loses no access, lets none reach what has gone, and leaves everything as it was', async (t) => {
+    const kernel = path.join(scratch, 'barfire.elf');
+    fs.copyFileSync(path.join(top, 'build/guests/barfire.elf'), kernel);
+    const machine = await LabMachine.start(lab, {
+      memory: 64 * MIB, cpus: 8, testDevices: true, display: { kind: 'canvas', width: 640, height: 480 },
+      devices: Array.from({ length: 3 }, () => ({ kind: 'pci-test' as const })), boot: { kernel, append: `native moves=${FIRE_MOVES}` },
+    } as MachineSpec);
+    t.after(() => machine.close());
+    await machine.expect(/barfire begins/);
+    const before = await addressMap(machine);
+    await machine.write('g');
+    for (const stop of ['covered', 'painted']) {
+      await machine.expect(new RegExp(`barfire ${stop}`));
+      await machine.write('g');
+    }
+    await machine.expect(/barfire done \d+/);
+    t.diagnostic(/barfire targets.*/.exec(machine.serial)![0]);
+    assert.match(machine.serial, /barfire done 0/, machine.serial);
+    assert.deepEqual(await addressMap(machine), before);
+    await machine.write('g');
+    assert.deepEqual([(await machine.ended()).how, machine.outcome!.exitCode], ['debug-exit', 1]);
+  });
+});
+
+/** A device that is placed anew does not decode until its driver comes, and the console of the firmware's framebuffer is none. */
+const DISABLED = /BAR 0: assigned to efifb but device is disabled/;
+/** A console that draws to a framebuffer which decodes no more keeps a CPU busy for long where each pixel is an exit. */
+const NO_FIRMWARE_CONSOLE = 'video=efifb:off';
+/** Linux aligns a BAR by making it larger, and the driver goes by what the registers say. */
+const ENLARGED = /\*ERROR\* Size mismatch: pci=134217728, bochs=33554432/;
+
+describe('Linux with the display aligned anew, and the driver of the display', () => {
+  const machine = machineOf(`${CONSOLE} ${NO_FIRMWARE_CONSOLE} pci=resource_alignment=27@0000:00:02.0`);
+  const ALIGNMENT = 128 * MIB;
+
+  it('boots with the framebuffer where Linux put it, and shows its console by the driver', async () => {
+    const [start] = await resources(machine(), DISPLAY);
+    assert.equal(start! % ALIGNMENT, 0);
+    assert.ok(start! >= ALIGNMENT + 0xc000_0000, 'firmware had put it elsewhere');
+    const answers = async (): Promise<string[]> => (await addressMap(machine())).memory.filter(({ name }) => name.startsWith('00:02.0')).map(({ name, start: at }) => `${name} ${at % ALIGNMENT}`);
+    assert.deepEqual(await answers(), [], 'Linux switched decoding off to place it anew');
+    await machine().sh(`for m in ${graphics.join(' ')}; do insmod /lib/extra/$m; done`);
+    assert.match(await machine().sh('cat /proc/fb'), /^0 bochs/);
+    assert.deepEqual((await answers()).toSorted(), ['00:02.0 display bar0 0', '00:02.0 display bar2 0']);
+    assert.equal(await whereIs(machine(), '00:02.0 display bar0'), start);
+    await shows(machine(), WELCOME);
+    await noComplaints(machine(), new RegExp(`${DISABLED.source}|${ENLARGED.source}`));
+    await everythingWorks(machine());
+  });
+
+  it('takes the display away from under its driver and a program that draws, and gives it to the driver again', async () => {
+    const m = machine();
+    await paint(m, '/dev/fb0', 2);
+    await paintedAgain(m, 2);
+    await pictureIsWhole(m, 2);
+    await m.sh(`echo 1 > ${DISPLAY}/remove`);
+    await m.sh('kill $(cat /tmp/painter2)');
+    const old = await whereIs(m, '00:02.0 display bar0');
+    await m.sh('echo > /sys/bus/pci/resource_alignment; echo 1 > /sys/bus/pci/rescan');
+    assert.notEqual(await whereIs(m, '00:02.0 display bar0'), old);
+    const [, number] = /^(\d) bochs/m.exec(await m.sh('cat /proc/fb'))!;
+    await paint(m, `/dev/fb${number}`, 3);
+    await paintedAgain(m, 3);
+    await pictureIsWhole(m, 3);
+    await noComplaints(m, ENLARGED);
+    await everythingWorks(m);
   });
 });
