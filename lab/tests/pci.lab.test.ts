@@ -280,3 +280,26 @@ describe('Linux with the display aligned anew, and the driver of the display', (
     await everythingWorks(m);
   });
 });
+
+/** What follows from the two parameters. */
+const ASKED_FOR = /MMCONFIG is disabled, can't access extended PCI configuration space|Can't reassign resources to host bridge/;
+
+describe('Linux with every device aligned anew, and configuration by ports alone', () => {
+  const machine = machineOf(`${CONSOLE} ${NO_FIRMWARE_CONSOLE} pci=resource_alignment=20@pci:0:0,nommconf`);
+
+  it('boots with every BAR where Linux put it, and every device works', async () => {
+    const m = machine();
+    for (const device of [DISPLAY, TEST]) {
+      for (const [bar, start] of (await resources(m, device)).entries()) {
+        assert.ok(start < 0x10000 || start % MIB === 0, `${device} BAR ${bar} at 0x${start.toString(16)}`);
+      }
+    }
+    assert.doesNotMatch(await m.sh('cat /proc/iomem'), /MMCONFIG/);
+    await noComplaints(m, new RegExp(`${DISABLED.source}|${ASKED_FOR.source}`));
+    await m.sh(`echo 1 > ${DISPLAY}/enable; echo 1 > ${TEST}/enable`);
+    await everythingWorks(m);
+    await paint(m, `${DISPLAY}/resource0`, 4);
+    await paintedAgain(m, 4);
+    await pictureIsWhole(m, 4);
+  });
+});
