@@ -22,6 +22,8 @@ const XHCI = '0000:00:08.0';
 const BOCHS = '0000:00:09.0';
 const VIRTIO = '0000:00:0a.0';
 const AHCI = '0000:00:0b.0';
+/** The lab's own. */
+const SATA = '0000:00:1f.2';
 
 const MIB = 2 ** 20;
 const initrd = path.join(top, 'build/try-linux/initrd.gz');
@@ -251,7 +253,7 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await returned({ [NIC]: 'e1000e' });
   });
 
-  it('says what is wrong: not bound, not permitted, too little memory to lock, in use', async () => {
+  it('says what is wrong: not bound, not permitted, too little memory to lock, in use, the rest of its group not free', async () => {
     const start = async (address: string, memlock = MEMLOCK): Promise<string> => {
       try {
         const started = await LabMachine.start(lab, { boot: { kernel: bzImage, append: '' }, memory: MEMORY, devices: [{ kind: 'vfio-pci', address }], display: { kind: 'none' } }, memlock);
@@ -274,5 +276,12 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await boot([EDU]);
     assert.match(await start(EDU), /device-in-use/);
     await returned({ [EDU]: '' });
+    // The lab's own disk controller is in a group with the LPC bridge.
+    await asRoot(lab, '/sbin/modprobe lpc_ich');
+    await bind(lab, SATA);
+    const shared = await start(SATA);
+    assert.match(shared, /group-not-viable/);
+    assert.match(shared, /0000:00:1f\.0 \(lpc_ich\)/);
+    assert.equal(await giveBack(lab, SATA), 'ahci');
   });
 });
