@@ -157,9 +157,12 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await dma(0x40000, ram + 0x100, 8, 3);
     assert.equal(Number((await guest.sh(`devmem 0x${(ram + 0x100).toString(16)} 32`)).trim()), 0xcafef00d);
     assert.equal(Number((await guest.sh(`devmem 0x${(ram + 0x104).toString(16)} 32`)).trim()), 0x0badcafe);
-    await asRoot(lab, 'dmesg -C');
-    await dma(0x40000, 200 * MIB, 8, 3);
-    await asRoot(lab, `i=0; until dmesg | grep -E '${iommu === 'amd' ? 'IO_PAGE_FAULT' : 'DMAR:.*fault addr'}'; do i=$((i + 1)); [ $i -lt 100 ]; sleep 0.1; done`);
+    // QEMU's AMD IOMMU tells Linux of no fault.
+    if (iommu === 'intel') {
+      await asRoot(lab, 'dmesg -C');
+      await dma(0x40000, 200 * MIB, 8, 3);
+      await asRoot(lab, "i=0; until dmesg | grep -E 'DMAR:.*fault addr'; do i=$((i + 1)); [ $i -lt 100 ]; sleep 0.1; done");
+    }
     await returned({ [EDU]: '' });
   });
 
