@@ -15,7 +15,7 @@ const USAGE = `Runs a command in the lab, Vitrine's emulated host with a real /d
   --kernel 6.1|6.12            the lab's own kernel (6.1)
   --iommu intel|amd|none       (none)
   --devices A,B                ${LAB_DEVICES.join(', ')}
-  --smp N                      processors, 1 to 8 (2)
+  --smp N                      processors, 1 to 8 (1)
   --memory SIZE                like 512M or 8G (2G); committed as it is used
   --root                       run as root; else as an ordinary user of the group kvm
   --share PATH                 a folder that is writable in the lab too, at the same path; may be repeated.

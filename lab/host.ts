@@ -109,7 +109,8 @@ const GIB = 2 ** 30;
 const DEFAULT_MEMORY = 2 * GIB;
 const MEMORY_LIMIT = 64 * GIB;
 const SMP_LIMIT = 8;
-const DEFAULT_SMP = 2;
+/** More are quicker, and now and then hang or crash the lab: QEMU's emulation of nested guests is not safe with several processors. */
+const DEFAULT_SMP = 1;
 const BOOT_MILLISECONDS = 120_000;
 const IDLE_MILLISECONDS = 5_000;
 const STOP_MILLISECONDS = 15_000;

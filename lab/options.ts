@@ -33,7 +33,7 @@ export interface LabOptions {
   devices?: LabDevice[];
   /** The drivers of the devices and VFIO are not loaded while the lab boots, which takes seconds; LATE_DRIVERS loads them. Default false. */
   driversLater?: boolean;
-  /** Virtual processors of the lab, 1 to 8; default 2. */
+  /** Virtual processors of the lab, 1 to 8; default 1: more are quicker and less reliable. */
   smp?: number;
   /** Bytes of the lab's memory, committed as it is used; default 2 GiB. */
   memory?: number;

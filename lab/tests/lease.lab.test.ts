@@ -221,7 +221,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
   const helpersPid = (): Promise<string> => sh('echo $PPID');
 
   it('binds and releases for the command line', async () => {
-    const vitrine = (words: string, user: 'root' | 'user') => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', path.join(top, 'src/cli/main.ts'), ...words.split(' ')], { cwd: '/', user, timeout: PATIENCE, env: user === 'root' ? { SUDO_UID: uid } : {} });
+    const vitrine = (words: string, user: 'root' | 'user') => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', '--liftoff-only', path.join(top, 'src/cli/main.ts'), ...words.split(' ')], { cwd: '/', user, timeout: PATIENCE, env: user === 'root' ? { SUDO_UID: uid } : {} });
     await sh('[ ! -e /usr/bin/pkexec ] || mount --bind /dev/null /usr/bin/pkexec');
     const asked = await vitrine('bind 00:07.0', 'user');
     assert.equal(asked.code, 1, asked.stderr);
@@ -243,7 +243,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
 
   it('is started by polkit when that says yes, and the user is told when it says no, or nobody can be asked', { skip: !fs.existsSync('/usr/bin/pkexec') && 'pkexec is not installed' }, async () => {
     const script = path.join(top, 'lab/tests/support/open-lease.ts');
-    const open = () => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', script, EDU], { cwd: top, timeout: PATIENCE });
+    const open = () => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', '--liftoff-only', script, EDU], { cwd: top, timeout: PATIENCE });
     const decide = (result: string) => sh(`echo 'polkit.addRule(function(action, subject) { if (action.id == "org.vitrine.helper.lease" && subject.user == "'"$(id -nu ${uid})"'") return ${result}; });' > /etc/polkit-1/rules.d/10-test.rules; ` +
       '[ ! -e /run/polkitd.pid ] || kill $(cat /run/polkitd.pid); /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 & echo $! > /run/polkitd.pid; n=0; until dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.PolicyKit1 2>/dev/null | grep -q "uint32 $(cat /run/polkitd.pid)$"; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done');
     await sh('mkdir -p /run/dbus /etc/polkit-1/rules.d; mount -t tmpfs -o mode=755 tmpfs /etc/polkit-1/rules.d; dbus-daemon --system --fork --nopidfile');

@@ -387,3 +387,44 @@ describe('PS/2 mouse', () => {
     );
   });
 });
+
+describe('a command while a scan code waits to be read', () => {
+  const CAPS_LOCK = 58;
+  const TRANSLATED = 0x41;
+
+  it('is answered first, and the code comes after it, with an interrupt of its own', () => {
+    const m = machine();
+    m.config(TRANSLATED);
+    m.keyboard(0xf4);
+    m.device().key(CAPS_LOCK, true);
+    m.device().key(CAPS_LOCK, false);
+    assert.equal(m.read(), 0x3a);
+    assert.equal(m.status() & 1, 1); // the release
+    m.write(0xed);
+    assert.equal(m.read(), 0xfa);
+    assert.equal(m.platform.level(1), true);
+    m.write(0x04); // the release waits in the buffer again
+    assert.deepEqual(m.drain(), [0xfa, 0xba]);
+    assert.equal(m.platform.level(1), false);
+    assert.equal(m.device().leds(), 4);
+  });
+
+  it('keeps a sequence of several bytes in order', () => {
+    const m = machine();
+    m.config(RAW);
+    m.keyboard(0xf4);
+    m.device().key(103, true); // arrow up: E0 75
+    assert.equal(m.read(), 0xe0);
+    m.write(0xee);
+    assert.deepEqual(m.drain(), [0xee, 0x75]);
+  });
+
+  it('forgets the code when it resets the keyboard', () => {
+    const m = machine();
+    m.config(RAW);
+    m.keyboard(0xf4);
+    m.device().key(CAPS_LOCK, true);
+    m.write(0xff);
+    assert.deepEqual(m.drain(), [0xfa, 0xaa]);
+  });
+});

@@ -64,6 +64,8 @@ const CMD_WRITE_AUX = 0xd4;
 const CMD_A20_OFF = 0xdd;
 const CMD_A20_ON = 0xdf;
 const CMD_READ_TEST_INPUTS = 0xe0;
+/** To the keyboard: forgets what waits. */
+const KEYBOARD_RESET = 0xff;
 const CMD_PULSE = 0xf0; // to 0xff: the bits that are 0 are pulsed low
 
 const SELF_TEST_PASSED = 0x55;
@@ -86,7 +88,11 @@ const S_OUTPUT_PORT = 5;
 const S_BREAK = 6;
 const S_KEYBOARD_LINE = 7;
 const S_AUX_LINE = 8;
-const STATE_WORDS = 9;
+/** 1 while the output buffer holds a scan code of the keyboard's. */
+const S_CODE = 9;
+/** A scan code that was taken back from the output buffer, plus 1. */
+const S_RECALLED = 10;
+const STATE_WORDS = 11;
 
 export interface I8042Options {
   readonly keyboardGsi?: number;
@@ -203,6 +209,7 @@ export class I8042 implements Device {
     s[S_OUTPUT] = byte;
     s[S_AUX] = aux ? 1 : 0;
     s[S_FULL] = 1;
+    s[S_CODE] = 0;
     this.#updateIrqs();
   }
 
@@ -218,7 +225,8 @@ export class I8042 implements Device {
     if ((config & CONFIG_KEYBOARD_OFF) === 0) {
       const byte = this.#fromKeyboard((config & CONFIG_TRANSLATE) !== 0);
       if (byte >= 0) {
-        this.#show(byte, false);
+        this.#show(byte & 0xff, false);
+        this.#s[S_CODE] = (byte & REPLY) === 0 ? 1 : 0;
         return;
       }
     }
@@ -228,18 +236,23 @@ export class I8042 implements Device {
     }
   }
 
-  /** The keyboard's next byte, translated to set 1 when that is on; -1 when there is none. */
+  /** The keyboard's next byte, translated to set 1 when that is on; -1 when there is none. A reply has REPLY set. */
   #fromKeyboard(translate: boolean): number {
     const s = this.#s;
     for (;;) {
+      if (s[S_RECALLED] !== 0 && !this.#keyboard.replying) {
+        const code = s[S_RECALLED] - 1;
+        s[S_RECALLED] = 0;
+        return code;
+      }
       const taken = this.#keyboard.take();
       if (taken < 0) return -1;
       const byte = taken & 0xff;
       if (!translate) {
         s[S_BREAK] = 0;
-        return byte;
+        return taken;
       }
-      if ((taken & REPLY) !== 0) return translateByte(byte); // a reply between F0 and its code leaves the break waiting
+      if ((taken & REPLY) !== 0) return translateByte(byte) | REPLY; // a reply between F0 and its code leaves the break waiting
       if (byte === PREFIX_BREAK) {
         s[S_BREAK] = 1;
         continue;
@@ -248,6 +261,19 @@ export class I8042 implements Device {
       s[S_BREAK] = 0;
       return translateByte(byte) | broken;
     }
+  }
+
+  /**
+   * Before a byte goes to the keyboard: a scan code that the guest has not read yet waits behind the reply. A driver that waits for the reply
+   * drops what comes before it (Linux's ps2_handle_ack), and a key whose release is dropped is held for ever.
+   */
+  #recall(command: number): void {
+    const s = this.#s;
+    if (s[S_FULL] !== 0 && s[S_CODE] !== 0) {
+      s[S_RECALLED] = s[S_OUTPUT] + 1;
+      s[S_FULL] = 0;
+    }
+    if (command === KEYBOARD_RESET) s[S_RECALLED] = 0;
   }
 
   #answer(cell: number): void {
@@ -355,6 +381,7 @@ export class I8042 implements Device {
         this.#setConfig(this.#memory[0] & ~CONFIG_AUX_OFF); // sending needs the clock, and leaves it on
         return;
       default:
+        this.#recall(value);
         this.#keyboard.command(value);
         this.#setConfig(this.#memory[0] & ~CONFIG_KEYBOARD_OFF);
     }

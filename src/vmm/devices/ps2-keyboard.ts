@@ -131,6 +131,11 @@ export class Ps2Keyboard {
     } else if (!this.#tell(evdev, down, down ? SPARE : 0) && !down) s[S_OWED] = 1;
   }
 
+  /** Whether the next byte to the host is a reply. */
+  get replying(): boolean {
+    return this.#replies.used > 0;
+  }
+
   /** The next byte to the host, or -1; a reply has REPLY set. */
   take(): number {
     let byte = this.#replies.shift();
