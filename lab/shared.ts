@@ -26,7 +26,6 @@ const PATIENCE_MILLISECONDS = 600_000;
 const LOOK_MILLISECONDS = 50;
 const GIB = 2 ** 30;
 const MOST_MEMORY = 8 * GIB;
-const MOST_PROCESSORS = 4;
 
 export interface SharedLabOptions {
   /** The library's folder, $XDG_DATA_HOME/vitrine: writable in the lab, at the same path. It is made if it is missing. */
@@ -91,7 +90,6 @@ export async function ensureLab({ library, node = ownNode(), log = () => {} }: S
     lab: {
       node,
       memory: Math.min(MOST_MEMORY, Math.max(GIB, Math.floor(os.totalmem() / 2 / GIB) * GIB)),
-      smp: Math.max(2, Math.min(MOST_PROCESSORS, os.availableParallelism())),
       shares: [{ path: folder }],
       // what machines in the lab can be given
       iommu: 'intel',
