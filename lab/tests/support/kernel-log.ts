@@ -25,7 +25,7 @@ const EXPLAINED: readonly RegExp[] = [
   /^Speculative Return Stack Overflow: /,
   /IOMMUv2 functionality not available on this system - This is not a bug\.$/,
   // The modules of the test are not those that the kernel's build signed, or for another kernel.
-  /loading out-of-tree module|module verification failed|section size must match the kernel's built struct module size/,
+  /loading out-of-tree module|module verification failed|section size must match the kernel's built struct module size|disagrees about version of symbol module_layout/,
   // Said by 6.12 on every AMD processor whose firmware does not hand frequency over to the guest.
   /^amd_pstate: the _CPC object is not present/,
   // As for hrtimer above.
