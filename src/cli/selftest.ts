@@ -88,10 +88,13 @@ async function trial(name: string, machine: NewMachine, choice: BackendChoice, p
   }
 }
 
-/** Files of build/guests, wherever that lies. */
+/** A guest of the tests alone: it wants devices beside it, and to be told when to begin. */
+const NOT_ALONE = 'barfire.elf';
+
+/** Files of build/guests that show by themselves how they fare, wherever that folder lies. */
 function guests(): string[] {
   const folder = buildFolders().map((build) => join(build, 'guests')).find((path) => existsSync(path));
-  return folder === undefined ? [] : readdirSync(folder).filter((name) => name.endsWith('.elf')).sort().map((name) => join(folder, name));
+  return folder === undefined ? [] : readdirSync(folder).filter((name) => name.endsWith('.elf') && name !== NOT_ALONE).sort().map((name) => join(folder, name));
 }
 
 export async function tryAll(output: Output): Promise<Trial[]> {
