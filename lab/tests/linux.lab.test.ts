@@ -13,7 +13,7 @@ import type { LabKernelName } from '../../scripts/setup/lab.mjs';
 import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
 import { findText, textRows } from './support/console-text.ts';
-import { complaints, kernelLog } from './support/kernel-log.ts';
+import { complaints, kernelLog, noComplaints } from './support/kernel-log.ts';
 import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
 import type { MachineSpec } from './support/lab-machine.ts';
 import { addModules } from './support/modules.ts';
@@ -87,7 +87,6 @@ async function screenWith(machine: LabMachine, text: string, name: string): Prom
 }
 
 const uptime = async (machine: LabMachine): Promise<number> => Number((await machine.sh('cat /proc/uptime')).split(' ')[0]);
-const noComplaints = async (machine: LabMachine): Promise<void> => assert.deepEqual(complaints(await kernelLog(machine)), []);
 const number = async (machine: LabMachine, command: string): Promise<number> => Number(await machine.sh(command));
 /** Seconds since 1970 where the machine runs: the lab's clock is not the host's. */
 const labTime = async (machine: LabMachine): Promise<number> => ((await machine.call('now')) as number) / 1000;

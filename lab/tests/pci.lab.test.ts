@@ -11,7 +11,7 @@ import type { AddressMap } from '../../src/vmm/machine/machine.ts';
 import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
 import { findText } from './support/console-text.ts';
-import { complaints, kernelLog } from './support/kernel-log.ts';
+import { noComplaints } from './support/kernel-log.ts';
 import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
 import type { MachineSpec } from './support/lab-machine.ts';
 import { addModules } from './support/modules.ts';
@@ -77,8 +77,6 @@ function machineOf(append: string, spec: Partial<MachineSpec> = {}): () => LabMa
 }
 
 const lines = (text: string): string[] => text.trim().split('\n');
-/** @param but what Linux rightly says in this test */
-const noComplaints = async (machine: LabMachine, but = /^$/): Promise<void> => assert.deepEqual(complaints(await kernelLog(machine)).filter((line) => !but.test(line)), []);
 /** Whether text is on the console. */
 const shows = (machine: LabMachine, text: string): Promise<void> => until(machine, `the console shows ${text}`, async () => findText(await screen(machine), text) !== undefined);
 const addressMap = async (machine: LabMachine): Promise<AddressMap> => (await machine.call('addressMap')) as AddressMap;

@@ -1,5 +1,5 @@
 // What a Linux kernel's log complains of, less what is right in the lab and no fault of the machine.
-
+import assert from 'node:assert/strict';
 import { gunzipSync } from 'node:zlib';
 import type { LabMachine } from './lab-machine.ts';
 
@@ -49,4 +49,12 @@ export function complaints(log: string): string[] {
 /** What the kernel has logged since this was asked last, with priorities. Compressed: the emulated serial port is slow. */
 export async function kernelLog(machine: LabMachine): Promise<string> {
   return gunzipSync(Buffer.from(await machine.sh('dmesg -rc | gzip | base64'), 'base64')).toString('latin1');
+}
+
+/**
+ * Nothing is complained of since the log was asked last.
+ * @param but what Linux rightly says in this test
+ */
+export async function noComplaints(machine: LabMachine, but = /^$/): Promise<void> {
+  assert.deepEqual(complaints(await kernelLog(machine)).filter((line) => !but.test(line)), []);
 }

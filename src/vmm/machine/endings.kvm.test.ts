@@ -83,11 +83,10 @@ describe('a machine that several want something of', () => {
     const guest = tinyGuest('several', [
       0xff, 0x05, ...dword(0x200000), // inc dword [0x200000]
       0x66, 0xba, 0xf8, 0x03, 0xb0, 0x42, 0xee, // mov dx, 0x3f8; mov al, 'B'; out dx, al
-      0x83, 0x3d, ...dword(0x200000), 1, 0x75, 60, // cmp dword [0x200000], 1; jne end
-      0xc7, 0x05, ...dword(0x8000), ...dword(0x0001b866), // at 0x8000, in real mode: mov eax, 1; mov cr0, eax; mov eax, [0x10000], over the limit, without interrupt table
+      0x83, 0x3d, ...dword(0x200000), 1, 0x75, 50, // cmp dword [0x200000], 1; jne end
+      0xc7, 0x05, ...dword(0x8000), ...dword(0x0001b866), // at 0x8000, in real mode: mov eax, 1; mov cr0, eax; mov ss, ax: the null descriptor, refused by every CPU; without an interrupt table
       0xc7, 0x05, ...dword(0x8004), ...dword(0x220f0000),
-      0xc7, 0x05, ...dword(0x8008), ...dword(0xa16667c0),
-      0xc7, 0x05, ...dword(0x800c), ...dword(0x00010000),
+      0xc7, 0x05, ...dword(0x8008), ...dword(0x00d08ec0),
       0xc7, 0x05, ...dword(0xfee00300), ...dword(0x000c4500), // INIT to all others
       0xc7, 0x05, ...dword(0xfee00300), ...dword(0x000c4608), // SIPI to all others, at 0x8000
       ...SPIN,
