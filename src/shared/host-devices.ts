@@ -68,6 +68,19 @@ export const findingSchema = v.object({
   /** The same in a terminal, a line each, where it can be done so; and how it is undone. */
   commands: v.optional(v.array(v.string())),
   undo: v.optional(v.array(v.string())),
+  /** What a button can do about it. `set-functions` asks for a number first; `ask-rom` asks for a file, which becomes a part of the plan. */
+  actions: v.optional(v.array(v.object({
+    label: v.string(),
+    verb: v.picklist(['load-modules', 'reserve', 'unreserve', 'set-functions', 'restore-functions', 'move', 'ask-rom']),
+    /** For load-modules. */
+    modules: v.optional(v.picklist(['vfio', 'kvm'])),
+    /** For what is about a device. */
+    address: v.optional(v.string()),
+    /** For move: the machine that has it, by id. */
+    machine: v.optional(v.string()),
+    /** For set-functions: the most that the card can have. */
+    most: v.optional(v.number()),
+  }))),
   /** Addresses, names and numbers behind the sentence. Sizes are in bytes. */
   facts: v.record(v.string(), v.union([v.string(), v.number(), v.boolean(), v.array(v.string())])),
 });

@@ -65,6 +65,14 @@ export const deviceConfig = v.variant('kind', [
     slot: v.optional(slot),
     /** As Linux writes it. */
     address: v.pipe(v.string(), v.regex(HOST_ADDRESS, 'An address looks like 0000:03:00.0.')),
+    /** What it was when it was given: it is looked for by this when another device, or none, has the address. */
+    identity: v.optional(v.object({
+      name: v.string(),
+      /** Four hexadecimal digits each. */
+      vendorId: v.string(), deviceId: v.string(), subsystemVendorId: v.optional(v.string()), subsystemDeviceId: v.optional(v.string()),
+      /** Tells two of one kind apart, where the device has it: the PCI Express serial number or a MAC address. */
+      serial: v.optional(v.string()),
+    })),
     /** Its expansion ROM: the device's own unless told. */
     rom: v.optional(v.union([v.literal('off'), v.object({ file: path })])),
   }),

@@ -3,6 +3,7 @@
 import * as v from 'valibot';
 import { hostDevicesSchema } from '../host-devices.ts';
 import { machineConfig } from '../machine-config.ts';
+import { giveChoice, leasesSchema, planSchema, remedyRequest } from '../passthrough.ts';
 import { BACKENDS, outcomeSchema } from './machine.ts';
 import type { Snapshot } from './wire.ts';
 import { nothing, problemSchema } from './wire.ts';
@@ -69,6 +70,17 @@ export const frontProtocol = {
     startMachine: { params: v.object({ id }), result: nothing },
     /** The devices as they are judged for one machine: its memory, and what is its own already. */
     devicesFor: { params: v.object({ id }), result: hostDevicesSchema },
+    /** What giving these groups to the machine would change; changes nothing. */
+    planDevices: { params: giveChoice, result: planSchema },
+    /**
+     * Does what `planDevices` showed, with progress: the machine has the devices in its configuration, and with the mode 'kept' the computer
+     * has let go of them. Refused with the code "plan-changed" when `digest` is another than the plan's now.
+     */
+    giveDevices: { params: v.object({ ...giveChoice.entries, digest: v.string() }), result: nothing },
+    /** Takes devices out of the configuration of a machine that is off; what was kept for it is released. */
+    takeDevices: { params: v.object({ id, addresses: v.array(v.string()) }), result: nothing },
+    /** Does what a button beside a finding says; a person may be asked for permission meanwhile. */
+    remedy: { params: remedyRequest, result: nothing },
     /** The end of the machine's log file, at most 256 KiB. */
     readLog: { params: v.object({ id }), result: v.object({ text: v.string(), path: v.string() }) },
   },
@@ -77,6 +89,8 @@ export const frontProtocol = {
     host: { kind: 'object', params: nothing, snapshot: hostSchema },
     /** The PCI devices that can be given to machines; read while somebody watches. */
     devices: { kind: 'object', params: nothing, snapshot: hostDevicesSchema },
+    /** What Vitrine has changed on this computer for machines; read while somebody watches. */
+    leases: { kind: 'object', params: nothing, snapshot: leasesSchema },
   },
 } as const;
 
