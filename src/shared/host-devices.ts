@@ -134,6 +134,8 @@ export const hostDeviceSchema = v.object({
   /** Six hexadecimal digits: class, subclass, programming interface. */
   classCode: v.string(),
   revision: v.optional(v.string()),
+  /** Tells two of one kind apart, where the device or its driver says it: a serial number, a network card's own address. */
+  serial: v.optional(v.string()),
   /** What the firmware calls the place: "Onboard LAN", "Slot 3". */
   place: v.optional(v.string()),
   /** The bridge that it is behind; absent on a root bus. */
@@ -211,7 +213,7 @@ export const hostFactsSchema = v.object({
 });
 
 /** The machine that is asked for, when one is. */
-export const forMachine = v.object({ name: v.string(), /** Bytes. */ memory: v.number() });
+export const forMachine = v.object({ id: v.optional(v.string()), name: v.string(), /** Bytes. */ memory: v.number() });
 export type ForMachine = v.InferOutput<typeof forMachine>;
 
 export const hostDevicesSchema = v.object({

@@ -50,8 +50,11 @@ export const planSchema = v.object({
   /** Why it cannot be done as things are; then there are no steps. */
   problem: v.optional(problemSchema),
   steps: v.array(planStepSchema),
-  /** What has to be known before: findings of the devices and of the computer that are not mere information. */
-  warnings: v.array(findingSchema),
+  /**
+   * What has to be known before: findings of the devices and of the computer that are not mere information, and that the steps do not mend.
+   * Each with the addresses of the devices that it is about; none for the computer as a whole.
+   */
+  warnings: v.array(v.object({ ...findingSchema.entries, devices: v.array(v.string()) })),
   /**
    * Who allows it. none: nothing needs permission. password: polkit asks. granted: it was allowed for this machine and these devices.
    * terminal: nobody can be asked here, the commands do it. helper: the privileged helper must be installed first.
@@ -101,7 +104,25 @@ export const leasesSchema = v.object({
 });
 export type Leases = v.InferOutput<typeof leasesSchema>;
 
-/** What a button beside a finding does. Everything but `rom` and `move` is the privileged helper's and asks for permission. */
+/** What is wrong with a device that a machine has in its configuration: said before the machine is started. */
+export const deviceTroubleSchema = v.object({
+  /** As the machine's file has it. */
+  address: v.string(),
+  name: v.string(),
+  /**
+   * gone: no such device any more. moved: it has another address now. replaced: another device has its address. taken: another machine that
+   * runs has it.
+   */
+  kind: v.picklist(['gone', 'moved', 'replaced', 'taken']),
+  sentence: v.string(),
+  /** What to do; empty when nothing is to be done. */
+  remedy: v.string(),
+  /** For moved: where it is now, for the remedy "use-at". Absent when there are several that it could be. */
+  to: v.optional(v.string()),
+});
+export type DeviceTrouble = v.InferOutput<typeof deviceTroubleSchema>;
+
+/** What a button beside a finding does. Everything but `use-at` and `move` is the privileged helper's and asks for permission. */
 export const remedyRequest = v.variant('verb', [
   /** Loads the modules that are missing: VFIO's or KVM's. */
   v.object({ verb: v.literal('load-modules'), modules: v.picklist(['vfio', 'kvm']) }),
@@ -110,6 +131,8 @@ export const remedyRequest = v.variant('verb', [
   /** Sets the number of virtual functions of a card; `restore-functions` sets the number that it had. */
   v.object({ verb: v.literal('set-functions'), address: v.string(), count: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535)) }),
   v.object({ verb: v.literal('restore-functions'), address: v.string() }),
+  /** A machine that is off has the device at `to` in the place of the one that it had at `address`. */
+  v.object({ verb: v.literal('use-at'), id: v.string(), address: v.string(), to: v.string() }),
   /** Takes the devices out of the configuration of a machine that is off, so that another can have them. */
   v.object({ verb: v.literal('move'), addresses: v.array(v.string()), from: v.string() }),
   /** Gives back what is kept. */

@@ -8,6 +8,7 @@
 //   modules/NAME                    a module that can be loaded: its driver is NAME
 //   crash                           "helper N" and "guardian N": where they are killed
 #include "../helper.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -71,15 +72,15 @@ static bool last_of_link(const char *path, char *name, size_t size) {
 
 // /dev/vfio/GROUP is there while a device of the group is on vfio-pci.
 static void set_node(const char *address) {
-    char group[64], members[512];
+    char group[64];
     if (!last_of_link(in_root("sys/bus/pci/devices/%s/iommu_group", address), group, sizeof group)) return;
-    snprintf(members, sizeof members, "%s", in_root("sys/bus/pci/drivers/vfio-pci"));
     bool any = false;
-    for (unsigned device = 0; device < 32; device++) {
-        char other[64], name[64];
-        snprintf(name, sizeof name, "0000:00:%02x.0", device);
-        if (exists(in_root("sys/bus/pci/drivers/vfio-pci/%s", name)) && last_of_link(in_root("sys/bus/pci/devices/%s/iommu_group", name), other, sizeof other)) any |= strcmp(group, other) == 0;
+    DIR *const bound = opendir(in_root("sys/bus/pci/drivers/vfio-pci"));
+    for (struct dirent *entry; bound != NULL && (entry = readdir(bound)) != NULL;) {
+        char other[64];
+        if (last_of_link(in_root("sys/bus/pci/devices/%s/iommu_group", entry->d_name), other, sizeof other)) any |= strcmp(group, other) == 0;
     }
+    if (bound != NULL) closedir(bound);
     const char *const node = in_root("dev/vfio/%s", group);
     if (!any) unlink(node);
     else if (!exists(node)) {
@@ -89,11 +90,16 @@ static void set_node(const char *address) {
 }
 
 static int attach(const char *address, const char *driver) {
-    char target[512];
+    char target[1024], place[512], up[128] = "";
     if (strcmp(driver, "vfio-pci") == 0 && exists(in_root("sys/bus/pci/devices/%s/refused", address))) return EINVAL;
-    snprintf(target, sizeof target, "../../../bus/pci/drivers/%s", driver);
+    // "../../../devices/pci0000:00/0000:00:01.0/0000:01:00.0": links lead back from as deep as the device lies.
+    const ssize_t length = readlink(in_root("sys/bus/pci/devices/%s", address), place, sizeof place - 1);
+    if (length < 9) abort();
+    place[length] = 0;
+    for (const char *at = place + strlen("../../.."); (at = strchr(at, '/')) != NULL; at++) strcat(up, "../");
+    snprintf(target, sizeof target, "%sbus/pci/drivers/%s", up, driver);
     if (symlink(target, in_root("sys/bus/pci/devices/%s/driver", address)) != 0) return EBUSY;
-    snprintf(target, sizeof target, "../../../../devices/pci0000:00/%s", address);
+    snprintf(target, sizeof target, "../%s", place);
     if (symlink(target, in_root("sys/bus/pci/drivers/%s/%s", driver, address)) != 0) abort();
     set_node(address);
     return 0;

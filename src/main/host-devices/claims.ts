@@ -6,7 +6,7 @@ import type { Library } from '../library/library.ts';
 import type { Claim } from './findings/finding.ts';
 
 function claims(config: MachineConfig, running: boolean): Claim[] {
-  return config.devices.flatMap((device) => (device.kind === 'vfio-pci' ? [{ address: device.address, machine: config.name, running }] : []));
+  return config.devices.flatMap((device) => (device.kind === 'vfio-pci' ? [{ address: device.address, machine: config.name, id: config.id, running }] : []));
 }
 
 /** From the machines as a front shows them. */

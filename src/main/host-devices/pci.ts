@@ -33,6 +33,7 @@ export interface PciFunction {
   subsystemDeviceId?: string;
   classCode: string;
   revision?: string;
+  serial?: string;
   driver?: string;
   driverOverride?: string;
   bars: Bar[];
@@ -92,6 +93,21 @@ function linkOf(path: string): PciFunction['link'] {
   return { speed, width, maxSpeed, maxWidth };
 }
 
+/** ADDR_ASSIGN_TYPE of include/uapi/linux/netdevice.h: the card's own address. */
+const NET_ADDR_PERM = '0';
+
+/**
+ * What tells the device from others of its kind. The PCI Express serial number is root's to read (and new in sysfs); amdgpu, NVMe and network
+ * drivers say theirs to everybody, but only while they have the device.
+ */
+function serialOf(path: string, sleeps: boolean): string | undefined {
+  const own = sleeps ? undefined : (text(path, 'serial_number') ?? text(path, 'unique_id'));
+  const drive = names(path, 'nvme').map((name) => text(path, 'nvme', name, 'serial')).find((serial) => serial !== undefined);
+  const link = names(path, 'net').filter((name) => text(path, 'net', name, 'addr_assign_type') === NET_ADDR_PERM).map((name) => text(path, 'net', name, 'address'))[0];
+  const found = [own, drive, link].find((serial) => serial !== undefined && /[^0:\s-]/.test(serial));
+  return found?.replaceAll(/\p{C}/gu, '');
+}
+
 function readFunction(bus: string, address: string): PciFunction | undefined {
   const path = real(bus, address);
   if (path === undefined) return undefined;
@@ -117,6 +133,7 @@ function readFunction(bus: string, address: string): PciFunction | undefined {
     subsystemVendorId: hasSubsystem ? subsystem[0] : undefined,
     subsystemDeviceId: hasSubsystem ? subsystem[1] : undefined,
     revision: hex(2, path, 'revision'),
+    serial: serialOf(path, sleeps),
     driver: linkName(path, 'driver'),
     driverOverride: override === undefined || override === '' || override === '(null)' ? undefined : override,
     bars: kindOf(classCode) === 'bridge' ? [] : barsOf(list),

@@ -129,7 +129,7 @@ export function readHostDevices({ roots, on = 'host', claims = [], machine }: Re
     judged.set(fn.address, {
       address: fn.address, ...titles.get(fn.address)!, kind: device.kind, role: device.role,
       vendorId: fn.vendorId, deviceId: fn.deviceId, subsystemVendorId: fn.subsystemVendorId, subsystemDeviceId: fn.subsystemDeviceId,
-      classCode: fn.classCode, revision: fn.revision, place: fn.label, parent: fn.parent,
+      classCode: fn.classCode, revision: fn.revision, serial: fn.serial, place: fn.label, parent: fn.parent,
       driver: fn.driver, driverOverride: fn.driverOverride, onVfio: isVfio(fn.driver),
       bars: fn.bars, rom: fn.rom, bootVga: fn.bootVga, resets: fn.resets, numaNode: fn.numaNode,
       virtualFunctions: fn.virtualFunctions, physicalFunction: fn.physicalFunction, link: fn.link, power: fn.power,

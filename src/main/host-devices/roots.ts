@@ -1,7 +1,7 @@
 // Where the facts about a host are read: the pseudo file systems and a few folders, injected so that a written tree can stand in for a
 // computer. Every reader is forgiving: hardware and drivers come and go while they are read, a file may be missing, unreadable or hold
 // nonsense, and each of these means "not known", never an exception.
-import { accessSync, constants, readdirSync, readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, readlinkSync, realpathSync, statSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 
@@ -52,7 +52,8 @@ export function treeRoots(folder: string): HostRoots {
     sys: at('sys'), proc: at('proc'), dev: at('dev'), etc: at('etc'), boot: at('boot'), run: at('run'), lib: at('lib'), pciIds: [at('pci.ids')],
     home: facts.home,
     desktop: facts.desktop,
-    mayUse: (path) => !facts.forbidden.includes(path.slice(folder.length)),
+    // A helper that plays in the tree gives a node by its mode, and takes it back.
+    mayUse: (path) => !facts.forbidden.includes(path.slice(folder.length)) || ((statSync(path, { throwIfNoEntry: false })?.mode ?? 0) & 0o200) !== 0,
     addresses: (name) => facts.addresses[name] ?? [],
   };
 }

@@ -11,12 +11,10 @@ import type { Writable } from 'node:stream';
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import { groupOf, leaseDevices } from '../lease/groups.ts';
 import type { Lease } from '../lease/lease.ts';
+import { lockedBytes } from '../lease/pinned.ts';
 import type { Starter } from '../lease/start.ts';
 import { canAsk } from '../lease/start.ts';
 
-const MiB = 2 ** 20;
-/** Beyond the guest's memory: what the process locks otherwise. */
-const SLACK = 128 * MiB;
 /** Waits at descriptor 3; descriptor 4, the lease, stays open in what it becomes. */
 const WAIT = 'read -r go <&3 && exec 3<&- && exec "$@"';
 export const LEASE_DESCRIPTOR = 4;
@@ -26,6 +24,8 @@ export interface LeaseHostFiles {
   dev: string;
   /** Text of /proc/self/limits. */
   limits: string;
+  /** Whether a node may be read and written; default as the kernel says. */
+  mayUse?: (path: string) => boolean;
 }
 
 const realFiles = (): LeaseHostFiles => ({ sys: '/sys', dev: '/dev', limits: readFileSync('/proc/self/limits', 'latin1') });
@@ -34,20 +34,17 @@ function hostDevices(config: MachineConfig): string[] {
   return config.devices.flatMap((device) => (device.kind === 'vfio-pci' ? [device.address] : []));
 }
 
-/** Bytes that the machine's process has to be allowed to lock. */
-export function lockedBytes(config: MachineConfig): number {
-  return config.memory + SLACK;
-}
-
 /** Whether something has to be changed on the host before the machine can have its devices. */
-export function needsLease(config: MachineConfig, { sys, dev, limits }: LeaseHostFiles): boolean {
+export function needsLease(config: MachineConfig, { sys, dev, limits, mayUse }: LeaseHostFiles): boolean {
   const addresses = hostDevices(config);
   if (addresses.length === 0) return false;
   const soft = /^Max locked memory\s+(\S+)/m.exec(limits)?.[1] ?? 'unlimited';
   if (soft !== 'unlimited' && Number(soft) < lockedBytes(config) && process.geteuid?.() !== 0) return true;
   return addresses.some((address) => {
     try {
-      accessSync(join(dev, 'vfio', String(groupOf(address, sys))), constants.R_OK | constants.W_OK);
+      const node = join(dev, 'vfio', String(groupOf(address, sys)));
+      accessSync(node, constants.R_OK | constants.W_OK);
+      if (mayUse?.(node) === false) return true;
       accessSync(join(sys, 'bus/pci/drivers/vfio-pci', address));
       return false;
     } catch {

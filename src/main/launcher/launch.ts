@@ -17,7 +17,8 @@ import { connectMachine } from '../machine-connection.ts';
 import type { BackendChoice } from './backend.ts';
 import { kernelKind } from './backend.ts';
 import { cleanEnvironment } from './environment.ts';
-import { LEASE_DESCRIPTOR, leaseFor, lockedBytes, spawnHolding } from './host-lease.ts';
+import { lockedBytes } from '../lease/pinned.ts';
+import { LEASE_DESCRIPTOR, leaseFor, spawnHolding } from './host-lease.ts';
 
 /** How often a start looks whether the machine answers, in milliseconds. */
 const LOOK = 10;

@@ -18,6 +18,8 @@ export interface LeaseOptions {
   lines?: string[];
   /** What the helper did besides, such as undoing what another had left. */
   onNote?: (note: string) => void;
+  /** Gives up: whoever is being asked for permission is asked no more, and a lease is let go of. What `apply` and `release` have begun is not cut off. */
+  signal?: AbortSignal;
 }
 
 /** What a device's binding would change, in order. */
@@ -53,6 +55,10 @@ export class Lease {
     const attempted = options.attempted ?? 'give devices to the machine';
     const starter = options.starter ?? systemStarter(attempted, { onTerminal: options.onTerminal, lines: options.lines });
     const lease = new Lease(starter, attempted, options.lines ?? [], options.onNote ?? (() => {}));
+    const giveUp = () => lease.#giveUp();
+    options.signal?.addEventListener('abort', giveUp, { once: true });
+    if (options.signal?.aborted === true) giveUp();
+    void lease.ended.then(() => options.signal?.removeEventListener('abort', giveUp));
     await lease.#greeting;
     return lease;
   }
@@ -103,6 +109,12 @@ export class Lease {
     });
     if (answer.code !== 'ok') throw refusal(answer, this.#attempted, on);
     return answer;
+  }
+
+  #giveUp(): void {
+    this.release();
+    // pkexec is still this user's while it asks; the helper is root's, undoes everything when its input ends, and cannot be signalled.
+    if (!this.#greeted) this.#child.kill('SIGKILL');
   }
 
   /** What `bind` would change. Throws what `bind` would throw before it changes anything. */
@@ -181,6 +193,8 @@ async function runToEnd(way: Way, words: string[], lines: string[], attempted: s
   child.stdin.on('error', () => {
     // It ended without reading: its exit code says why.
   });
+  const giveUp = () => void (stdout === '' && child.kill('SIGKILL'));
+  options.signal?.addEventListener('abort', giveUp, { once: true });
   child.stdin.end(lines.map((line) => `${line}\n`).join(''));
   const code = await new Promise<number | null>((resolve) => {
     child.once('error', (error) => {
@@ -189,6 +203,7 @@ async function runToEnd(way: Way, words: string[], lines: string[], attempted: s
     });
     child.once('close', resolve);
   });
+  options.signal?.removeEventListener('abort', giveUp);
   const reader = new AnswerReader();
   const greeting = reader.push(stdout)[0];
   const answer = reader.end();

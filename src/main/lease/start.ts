@@ -37,6 +37,11 @@ function findProgram(name: string): string | undefined {
   });
 }
 
+/** Where pkexec is; undefined when it is not installed. */
+export function pkexecPath(): string | undefined {
+  return findProgram('pkexec');
+}
+
 /**
  * How the helper is started here. Throws codes "helper-missing", "helper-untrusted", "helper-outdated", "lease-no-pkexec".
  * @param onTerminal pkexec may ask on the terminal itself, where it has no other way

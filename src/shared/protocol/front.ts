@@ -3,7 +3,7 @@
 import * as v from 'valibot';
 import { hostDevicesSchema } from '../host-devices.ts';
 import { machineConfig } from '../machine-config.ts';
-import { giveChoice, leasesSchema, planSchema, remedyRequest } from '../passthrough.ts';
+import { deviceTroubleSchema, giveChoice, leasesSchema, planSchema, remedyRequest } from '../passthrough.ts';
 import { BACKENDS, outcomeSchema } from './machine.ts';
 import type { Snapshot } from './wire.ts';
 import { nothing, problemSchema } from './wire.ts';
@@ -27,6 +27,8 @@ export const libraryEntry = v.object({
   problem: v.optional(problemSchema),
   lastOutcome: v.optional(outcomeSchema),
   damaged: v.optional(damageSchema),
+  /** Devices of this computer that it is to have and that are not there as it knows them; looked for while somebody watches. */
+  deviceTroubles: v.optional(v.array(deviceTroubleSchema)),
 });
 export type LibraryEntry = v.InferOutput<typeof libraryEntry>;
 

@@ -5,12 +5,11 @@ import type { Finding } from '../../../shared/host-devices.ts';
 import type { Remedy } from '../distribution.ts';
 import { addParameter, removeParameter } from '../distribution.ts';
 import { lines } from '../roots.ts';
+import { PINNED_BESIDE } from '../../lease/pinned.ts';
 import type { Scene } from './finding.ts';
-import { finding, remedy, size } from './finding.ts';
+import { finding, remedy, size, withActions } from './finding.ts';
 
 const MiB = 2 ** 20;
-/** Pinned beside the guest's RAM: its firmware, the emulated screen, page tables of the IOMMU. Bytes. */
-export const PINNED_BESIDE = 64 * MiB;
 /** What must remain for the host once a guest's RAM is pinned, in bytes: as the privileged helper counts when it raises the limit. */
 const LEAST_REMAINING = 512 * MiB;
 
@@ -32,7 +31,10 @@ function kvm(scene: Scene): Finding[] {
   const path = join(roots.dev, 'kvm');
   if (!existsSync(path)) {
     const flag = host.cpuFlags.has('vmx') ? 'kvm_intel' : host.cpuFlags.has('svm') ? 'kvm_amd' : undefined;
-    if (flag !== undefined) return [finding('kvm-unusable', 'refused', 'The CPU can virtualise, but KVM is not there: its module is not loaded.', remedy('Load the module.', [`sudo modprobe ${flag}`]), { module: flag }, 'module')];
+    if (flag !== undefined) {
+      const unloaded = finding('kvm-unusable', 'refused', 'The CPU can virtualise, but KVM is not there: its module is not loaded.', remedy('Load the module.', [`sudo modprobe ${flag}`]), { module: flag }, 'module');
+      return [withActions(unloaded, { label: 'Load KVM\'s module', verb: 'load-modules', modules: 'kvm' })];
+    }
     const setting = { intel: '"Intel Virtualization Technology" (VT-x)', amd: '"SVM Mode"', arm: 'virtualisation', other: 'virtualisation' }[host.cpuVendor];
     const what = host.virtual ? 'This computer is a virtual machine: switch nested virtualisation on where it runs.' : `${SETUP}, switch ${setting} on.`;
     return [finding('kvm-unusable', 'refused', 'CPU virtualisation is off: there is no /dev/kvm.', what, { path: '/dev/kvm' }, 'missing')];

@@ -7,8 +7,8 @@ import { addParameter, initramfsCommand } from '../distribution.ts';
 import { firmwareRegions } from '../iommu.ts';
 import { devicePath, listedUpTo } from '../owner.ts';
 import { isVfio } from '../pci.ts';
-import type { Candidate, Scene } from './finding.ts';
-import { called, finding, remedy, size } from './finding.ts';
+import type { Candidate, Claim, Scene } from './finding.ts';
+import { called, finding, remedy, size, withActions } from './finding.ts';
 
 const PAGE = 4096;
 const GiB = 2 ** 30;
@@ -75,7 +75,7 @@ function driver(scene: Scene, device: Candidate): Finding[] {
   const programs = scene.programs.devices.get(fn.address) ?? [];
   const facts: Finding['facts'] = { driver: fn.driver, ...(programs.length > 0 ? { programs } : {}) };
   const usedFor = (wanted: Use['kind']) => uses.find((each) => each.kind === wanted);
-  const say = (severity: Finding['severity'], sentence: string, aspect: string, what: string | Remedy = '') => [finding('driver-in-use', severity, sentence, what, facts, aspect)];
+  const say = (severity: Finding['severity'], sentence: string, aspect: string, what: string | Remedy = '') => [finding('driver-in-use', severity, sentence, what, facts, aspect)].map((each) => (each.commands === undefined ? each : withActions(each, { label: 'Reserve it from start-up', verb: 'reserve', address: fn.address })));
   const held = programs.length === 0 ? '' : ` ${listedUpTo(3, programs)} ${programs.length === 1 ? 'holds' : 'hold'} it open.`;
   const shown = usedFor('screen');
   if (shown !== undefined) return say('care', `${shown.sentence} ${shown.detail.includes(', ') ? 'They go' : 'It goes'} dark.${held}`, 'screen', reserve(scene, device));
@@ -145,8 +145,9 @@ function rom({ fn, kind }: Candidate): Finding[] {
   if (kind !== 'graphics' || !fn.classCode.startsWith('0300') || fn.physicalFunction !== undefined) return [];
   const file = devicePath(fn.address, 'rom');
   const dump = fn.rom === undefined ? 'Choose a file with its ROM.' : remedy('Choose a file with its ROM. One can be saved while another card is the first.', [`echo 1 | sudo tee ${file}`, `sudo cat ${file} > card.rom`, `echo 0 | sudo tee ${file}`]);
-  if (fn.rom === undefined) return [finding('rom-missing', 'information', 'Its ROM cannot be read: the machine has no picture on it until the guest\'s own driver runs.', dump, {}, 'missing')];
-  if (fn.rom.shadowed) return [finding('rom-missing', 'information', 'Its ROM is the copy that the firmware has run, which may not start a second time.', dump, { size: fn.rom.size }, 'shadowed')];
+  const choose = { label: 'Choose a file with its ROM', verb: 'ask-rom', address: fn.address } as const;
+  if (fn.rom === undefined) return [finding('rom-missing', 'information', 'Its ROM cannot be read: the machine has no picture on it until the guest\'s own driver runs.', dump, {}, 'missing')].map((each) => withActions(each, choose));
+  if (fn.rom.shadowed) return [finding('rom-missing', 'information', 'Its ROM is the copy that the firmware has run, which may not start a second time.', dump, { size: fn.rom.size }, 'shadowed')].map((each) => withActions(each, choose));
   return [];
 }
 
@@ -180,20 +181,26 @@ function virtualFunctions({ fn, kind }: Candidate): Finding[] {
   if (found === undefined || fn.physicalFunction !== undefined || isVfio(fn.driver)) return [];
   const thing = kind === 'network' ? 'network cards' : 'devices';
   const facts: Finding['facts'] = { total: found.total, enabled: found.enabled, ...(found.addresses.length > 0 ? { addresses: found.addresses } : {}) };
-  if (found.enabled > 0) return [finding('kernel-modules', 'care', `Its ${found.enabled} virtual ${thing} go with it.`, `Give one of them instead: ${listedUpTo(4, found.addresses)}.`, facts, 'virtual-functions')];
+  const change = { verb: 'set-functions', address: fn.address, most: found.total } as const;
+  if (found.enabled > 0) return [finding('kernel-modules', 'care', `Its ${found.enabled} virtual ${thing} go with it.`, `Give one of them instead: ${listedUpTo(4, found.addresses)}.`, facts, 'virtual-functions')].map((each) => withActions(each, { label: 'Change their number', ...change }));
   const some = Math.min(4, found.total);
-  return [finding('kernel-modules', 'information', `It can show itself as up to ${found.total} more ${thing}: a machine takes one, and the computer keeps the card.`, remedy(`Make ${some} of them.`, [`echo ${some} | sudo tee ${devicePath(fn.address, 'sriov_numvfs')}`], [`echo 0 | sudo tee ${devicePath(fn.address, 'sriov_numvfs')}`]), facts, 'virtual-functions')];
+  return [finding('kernel-modules', 'information', `It can show itself as up to ${found.total} more ${thing}: a machine takes one, and the computer keeps the card.`, remedy(`Make ${some} of them.`, [`echo ${some} | sudo tee ${devicePath(fn.address, 'sriov_numvfs')}`], [`echo 0 | sudo tee ${devicePath(fn.address, 'sriov_numvfs')}`]), facts, 'virtual-functions')].map((each) => withActions(each, { label: 'Make virtual functions', ...change }));
 }
 
 function claimed(scene: Scene, { group }: Candidate): Finding[] {
   const members = scene.groups.get(group) ?? [];
-  const claims = scene.claims.filter(({ address, machine }) => machine !== scene.machine?.name && members.some(({ fn }) => fn.address === address));
+  const own = ({ id, machine }: Claim) => (id !== undefined && scene.machine?.id !== undefined ? id === scene.machine.id : machine === scene.machine?.name);
+  const claims = scene.claims.filter((claim) => !own(claim) && members.some(({ fn }) => fn.address === claim.address));
   const running = claims.find((claim) => claim.running);
   if (running !== undefined) return [finding('claimed', 'refused', `The machine ${running.machine} has it.`, remedy(`Shut ${running.machine} down first.`, [`vitrine stop ${quoted(running.machine)}`]), { machine: running.machine, address: running.address }, 'running')];
   const number = members[0]?.fn.group;
   const programs = number === undefined ? undefined : scene.programs.groups.get(number);
   if (programs !== undefined) return [finding('claimed', 'refused', `${listedUpTo(3, programs)} has it.`, 'End that program, or the machine that it runs, first.', { programs }, 'program')];
-  if (claims.length > 0) return [finding('claimed', 'information', `It belongs to the machine ${claims[0].machine}, which is off.`, 'Both can have it, one at a time.', { machine: claims[0].machine, address: claims[0].address }, 'off')];
+  if (claims.length > 0) {
+    const [{ machine, id, address }] = claims;
+    const shared = finding('claimed', 'information', `It belongs to the machine ${machine}, which is off.`, 'Both can have it, one at a time.', { machine, address }, 'off');
+    return [id === undefined ? shared : withActions(shared, { label: `Take it out of ${machine}`, verb: 'move', machine: id, address })];
+  }
   return [];
 }
 
@@ -204,7 +211,7 @@ export function deviceFindings(scene: Scene, device: Candidate): Finding[] {
   // The only card must not be reserved from start-up: there would be no picture at all.
   const only = shows.some(({ code }) => code === 'only-gpu');
   return [
-    ...hostNeeds(scene, device), ...driver(scene, device).map((each) => (only ? { ...each, remedy: '', commands: undefined, undo: undefined } : each)), ...shows, ...reset(scene, device), ...rom(device), ...registers(device),
+    ...hostNeeds(scene, device), ...driver(scene, device).map((each) => (only ? { ...each, remedy: '', commands: undefined, undo: undefined, actions: undefined } : each)), ...shows, ...reset(scene, device), ...rom(device), ...registers(device),
     ...access(scene, device), ...virtualFunctions(device), ...claimed(scene, device),
   ];
 }

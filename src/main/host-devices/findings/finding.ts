@@ -12,6 +12,8 @@ export interface Claim {
   address: string;
   /** The machine's name. */
   machine: string;
+  /** Its id; names need not be unique. */
+  id?: string;
   running: boolean;
 }
 
@@ -56,6 +58,11 @@ export function inside(sentence: string): string {
 /** "Radeon RX 7600 (0000:03:00.0)": names are not unique, addresses are. */
 export function called({ name, fn }: Candidate): string {
   return `${name} (${fn.address})`;
+}
+
+/** The finding with what a button can do about it. */
+export function withActions(each: Finding, ...actions: NonNullable<Finding['actions']>): Finding {
+  return { ...each, actions };
 }
 
 /** "8 MiB", "1.5 GiB". */

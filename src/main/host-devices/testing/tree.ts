@@ -8,11 +8,11 @@
 //   volume dm-0 NAME on BLOCK…   route IF default|lan    upper br0 over IF…              program PID NAME PATH…
 //   btrfs BLOCK…              one file system            region GROUP START END TYPE     iomem ADDRESS NAME
 //   pci 00:01.0 8086:1901 060400 [group=1] [driver=x] [reset=flr,pm|none] [boot_vga] [rom=512K|shadow] [bar=0:16M:64p] [label="…"]
-//       [sriov=TOTAL/ENABLED] [physfn=ADDRESS] [sleeps] [msix=BAR:OFFSET:VECTORS] [acs|noacs] [numa=1] [override=x] [subsystem=v:d]
+//       [sriov=TOTAL/ENABLED] [physfn=ADDRESS] [sleeps] [msix=BAR:OFFSET:VECTORS] [acs|noacs] [numa=1] [override=x] [subsystem=v:d] [serial=x]
 //     below it, deeper: pci … of the bus behind it, and
 //     net NAME up|down [ADDRESS]    block NAME [PARTITION…]    drm card0 HDMI-A-1:on DP-1:off    sound card0 [playing]
 //     usb 1-1 keyboard|mouse|hub|device "NAME"    usb 1-2 disk sdb [sdb1…]
-import { mkdirSync, rmSync, symlinkSync, writeFileSync, mkdtempSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import type { HostRoots } from '../roots.ts';
@@ -201,6 +201,7 @@ class Writer {
     }
     file('resource', resources.join('\n'));
     if (classCode.startsWith('03')) file('boot_vga', options.has('boot_vga') ? '1' : '0');
+    if (options.has('serial')) file('serial_number', options.get('serial')!);
     if (options.has('label')) file('label', options.get('label')!);
     if (options.has('sriov')) {
       const [total, enabled] = options.get('sriov')!.split('/');
@@ -343,6 +344,7 @@ export function writeHost(text: string, pciIds: string): WrittenHost {
   for (const tokens of later) writer.top(tokens);
   if (writer.config.length > 0) writer.write('boot/config-6.8.0', writer.config.map((word) => (word.endsWith('=n') ? `# CONFIG_${word.slice(0, -2)} is not set` : `CONFIG_${word}`)).join('\n'));
   const at = (path: string) => join(writer.folder, path);
+  for (const path of writer.forbidden) if (existsSync(at(path))) chmodSync(at(path), 0o400);
   writer.write('host.json', JSON.stringify({ home: '/home/ada', desktop: writer.desktop, forbidden: [...writer.forbidden], addresses: Object.fromEntries(writer.addresses) }));
   return {
     folder: writer.folder,
