@@ -8,7 +8,12 @@ import { sameJson } from '../../shared/protocol/patch.ts';
 import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/session.ts';
 import { Watched } from '../../vmm/server/control.ts';
 import { LOG_FILE } from '../../vmm/server/run-record.ts';
+import type { HostDevices } from '../../shared/host-devices.ts';
+import type { MachineConfig } from '../../shared/machine-config.ts';
+import type { GiveChoice } from '../../shared/passthrough.ts';
+import { isHeld } from '../../vmm/server/run-record.ts';
 import { claimsIn } from '../host-devices/claims.ts';
+import type { Claim } from '../host-devices/findings/finding.ts';
 import { TREE_VARIABLE } from '../host-devices/roots.ts';
 import type { Reader } from '../host-devices/watch.ts';
 import { DeviceWatch, readOnce, startReader } from '../host-devices/watch.ts';
@@ -20,6 +25,14 @@ import { ensureBuiltins } from '../library/builtin.ts';
 import type { Library } from '../library/library.ts';
 import type { LibraryWatcher } from '../library/watch.ts';
 import { watchLibrary } from '../library/watch.ts';
+import { LeasesWatch } from '../passthrough/given.ts';
+import type { Performing } from '../passthrough/perform.ts';
+import { giveDevices, takeDevices } from '../passthrough/perform.ts';
+import type { HostPlace } from '../passthrough/place.ts';
+import { hostPlace } from '../passthrough/place.ts';
+import type { PlanQuestion } from '../passthrough/plan.ts';
+import { planFor } from '../passthrough/plan.ts';
+import { doRemedy } from '../passthrough/remedies.ts';
 import { Tracker } from './tracker.ts';
 
 export interface ServiceOptions {
@@ -50,12 +63,21 @@ export class FrontService {
   readonly #trackers = new Map<string, Tracker>();
   readonly #choice: Promise<BackendChoice>;
   readonly #devices: DeviceWatch;
+  readonly #place: HostPlace;
+  readonly #leases: LeasesWatch;
+  /** Changes of one machine's devices that are under way: they come one after another. */
+  readonly #changes = new Map<string, Promise<unknown>>();
   #watcher: LibraryWatcher | null = null;
 
   private constructor(options: ServiceOptions) {
     this.#options = options;
     this.#devices = new DeviceWatch(() => this.#startReader());
-    this.machines.subscribe((machines) => this.#devices.setClaims(claimsIn(Object.values(machines))));
+    this.#place = hostPlace(options.env);
+    this.#leases = new LeasesWatch(this.#place, () => this.#claims());
+    this.machines.subscribe(() => {
+      this.#devices.setClaims(this.#claims());
+      this.#leases.look();
+    });
     this.host = new Watched<Host>({
       state: 'probing',
       kvm: { usable: false, canBootLinux: false },
@@ -89,6 +111,7 @@ export class FrontService {
   close(): void {
     this.#watcher?.close();
     this.#devices.close();
+    this.#leases.close();
     for (const tracker of this.#trackers.values()) tracker.close();
     this.#trackers.clear();
   }
@@ -114,15 +137,18 @@ export class FrontService {
     startMachine: async ({ id }, { progress, signal }) => {
       const { library, env, entry } = this.#options;
       const config = library.config(id);
-      const start = async () => startMachine({ folder: library.folderOf(id), config, choice: await this.#choice, env, progress, signal, entry });
+      const { starter, files } = this.#place;
+      const lease = files === undefined ? undefined : { starter, files: files() };
+      const start = async () => startMachine({ folder: library.folderOf(id), config, choice: await this.#choice, env, progress, signal, entry, lease });
       const tracker = this.#trackers.get(id);
       await (tracker === undefined ? start() : tracker.launching(start));
       return {};
     },
-    devicesFor: ({ id }, { signal }) => {
-      const { name, memory } = this.#options.library.config(id);
-      return readOnce(() => this.#startReader(), { claims: claimsIn(Object.values(this.machines.value)), machine: { name, memory } }, signal);
-    },
+    devicesFor: ({ id }, { signal }) => this.#read(this.#options.library.config(id), signal),
+    planDevices: async (choice, { signal }) => planFor(await this.#question(choice, signal)),
+    giveDevices: (choice, { progress, signal }) => this.#changing(choice.id, async () => giveDevices(choice, await this.#question(choice, signal), this.#performing(progress, signal))),
+    takeDevices: (request, { progress, signal }) => this.#changing(request.id, () => takeDevices(request, this.#performing(progress, signal))),
+    remedy: (request, { progress, signal }) => this.#changing('', () => doRemedy(request, { ...this.#performing(progress, signal), read: (until) => this.#read(undefined, until) })),
     readLog: ({ id }) => {
       this.#options.library.read(id);
       const folder = this.#options.library.folderOf(id);
@@ -140,6 +166,7 @@ export class FrontService {
       return this.host.subscribe(update);
     },
     devices: (update) => this.#devices.watch(update),
+    leases: (update) => this.#leases.watch(update),
   };
 
   /** Devices are read where Linux machines run: on this host, or in the lab. */
@@ -148,6 +175,42 @@ export class FrontService {
     const written = (env[TREE_VARIABLE] ?? '') !== '';
     const inLab = !written && (await this.#choice.then(({ backend }) => backend.linux === 'lab', () => false));
     return startReader(env, inLab ? library.folder : undefined)();
+  }
+
+  #claims(): Claim[] {
+    return claimsIn(Object.values(this.machines.value));
+  }
+
+  /** The devices as they are now, judged for a machine if one is meant. */
+  #read(machine: MachineConfig | undefined, signal: AbortSignal | undefined): Promise<HostDevices> {
+    const judged = machine === undefined ? {} : { machine: { id: machine.id, name: machine.name, memory: machine.memory } };
+    return readOnce(() => this.#startReader(), { claims: this.#claims(), ...judged }, signal);
+  }
+
+  async #question(choice: GiveChoice, signal: AbortSignal): Promise<PlanQuestion> {
+    const { library } = this.#options;
+    const found = await this.#read(library.config(choice.id), signal);
+    // The machine's file as it is now, not before the devices were read.
+    return { found, config: library.config(choice.id), running: isHeld(library.folderOf(choice.id)), claims: this.#claims(), choice, helper: this.#place.helper(), root: this.#place.root, grants: [] };
+  }
+
+  #performing(progress: Performing['progress'], signal: AbortSignal): Performing {
+    return { library: this.#options.library, place: this.#place, progress, signal };
+  }
+
+  /** Does it after what is under way for the same machine. */
+  async #changing(id: string, work: () => Promise<void>): Promise<Record<string, never>> {
+    const before = this.#changes.get(id) ?? Promise.resolve();
+    const done = before.catch(() => {}).then(work);
+    this.#changes.set(id, done);
+    try {
+      await done;
+    } finally {
+      if (this.#changes.get(id) === done) this.#changes.delete(id);
+      this.#watcher?.look();
+      this.#leases.look();
+    }
+    return {};
   }
 
   #look(id: string): void {

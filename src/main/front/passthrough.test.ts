@@ -1,0 +1,199 @@
+// The front's calls about giving devices away, on written hosts on which the helper plays: as the wizard makes them.
+import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import test from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { WebSocket } from 'ws';
+import { VitrineError } from '../../shared/errors.ts';
+import type { HostDeviceConfig } from '../../shared/machine-config.ts';
+import type { GiveChoice, Leases } from '../../shared/passthrough.ts';
+import { ProtocolClient } from '../../shared/protocol/client.ts';
+import { frontProtocol } from '../../shared/protocol/front.ts';
+import { beginRun } from '../../vmm/server/run-record.ts';
+import { HOSTS } from '../host-devices/testing/hosts.ts';
+import { playHost } from '../lease/testing/played-host.ts';
+import { Library } from '../library/library.ts';
+import { startFront } from './front.ts';
+
+const entry = fileURLToPath(new URL('../../vmm/server/testing/fake-entry.ts', import.meta.url));
+const skip = process.getuid!() === 0 && 'the helper of a written host is never started by root';
+const GiB = 2 ** 30;
+const never = () => {};
+/** The network card of the Intel desktop, in group 15; the graphics card with its sound is group 11. */
+const NIC = '0000:03:00.0';
+
+async function until(what: string, condition: () => unknown): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  while (!(await condition())) {
+    assert.ok(Date.now() < deadline, `it never came to this: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+const refusedAs = (code: string) => (error: unknown) => error instanceof VitrineError && error.problem.code === code;
+
+async function fronted(t: TestContext, text: string, played = true) {
+  const host = playHost(text);
+  const folder = mkdtempSync(join(tmpdir(), 'vfp-'));
+  const library = new Library(join(folder, 'machines'));
+  const id = library.create({ name: 'Router', memory: GiB, cpus: 1, boot: { kernel: 'fake:run' } });
+  const env = { ...process.env, ...host.env, ...(played ? {} : { VITRINE_TREE_HELPER: '' }), XDG_RUNTIME_DIR: folder, VITRINE_BACKEND: 'kvm' };
+  const front = await startFront({ shell: 'browser', env, library, entry });
+  const socket = new WebSocket(`${front.address}/front?token=${front.token}`, { perMessageDeflate: false });
+  const client = new ProtocolClient(frontProtocol, socket);
+  socket.on('message', (data: Buffer) => client.receive(data.toString()));
+  socket.on('close', () => client.closed());
+  await new Promise((resolve) => socket.once('open', resolve));
+  t.after(async () => {
+    await front.close();
+    host.remove();
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const devices = () => library.config(id).devices as HostDeviceConfig[];
+  const choice = (groups: string[], mode: GiveChoice['mode'] = 'start'): GiveChoice => ({ id, groups, mode, roms: {} });
+  return { host, library, id, client, devices, choice, initial: host.snapshot() };
+}
+
+function watched(client: ProtocolClient<typeof frontProtocol>): () => Leases {
+  let value: Leases | undefined;
+  client.watch('leases', (now) => (value = now), never);
+  return () => value ?? { state: 'reading', given: [], grants: [], functions: {}, helper: { state: 'missing', why: '', canAsk: false, install: [], remove: [] } };
+}
+
+const given = (leases: Leases) => leases.given.map(({ address, how, driver, machine }) => [address.slice(5), how, driver, machine?.name].join(' '));
+
+test('given at the start of the machine: its file says so, and nothing else changes', { skip }, async (t) => {
+  const { host, client, devices, choice, initial, id } = await fronted(t, HOSTS.intelDesktop);
+  const plan = await client.call('planDevices', choice(['11']));
+  assert.deepEqual([plan.problem, plan.devices, plan.permission], [undefined, ['0000:01:00.0', '0000:01:00.1'], 'password']);
+  const rom = { '0000:01:00.0': { file: '/card.rom' } };
+  // What was shown was without a ROM.
+  await assert.rejects(client.call('giveDevices', { ...choice(['11']), roms: rom, digest: plan.digest }), refusedAs('plan-changed'));
+  const { digest } = await client.call('planDevices', { ...choice(['11']), roms: rom });
+  const progress: string[] = [];
+  await client.call('giveDevices', { ...choice(['11']), roms: rom, digest }, { onProgress: ({ text }) => progress.push(text) });
+  assert.deepEqual(devices(), [
+    { kind: 'vfio-pci', address: '0000:01:00.0', identity: { name: 'GeForce RTX 4090', vendorId: '10de', deviceId: '2684' }, rom: { file: '/card.rom' } },
+    { kind: 'vfio-pci', address: '0000:01:00.1', identity: { name: 'AD102 High Definition Audio Controller', vendorId: '10de', deviceId: '22ba' } },
+  ]);
+  assert.deepEqual([progress, host.log(), host.snapshot()], [['Writing it into Router'], [], initial]);
+  await assert.rejects(client.call('giveDevices', { ...choice(['11']), roms: rom, digest }), refusedAs('plan-changed'));
+  await client.call('takeDevices', { id, addresses: ['0000:01:00.0', '0000:01:00.1'] });
+  assert.deepEqual(devices(), []);
+  await assert.rejects(client.call('takeDevices', { id, addresses: [NIC] }), refusedAs('no-such-device'));
+  const refused = await client.call('planDevices', choice(['13']));
+  assert.equal(refused.problem?.code, 'host-needs-it');
+  await assert.rejects(client.call('giveDevices', { ...choice(['13']), digest: refused.digest }), refusedAs('host-needs-it'));
+  client.close();
+});
+
+test('kept: the computer lets go at once, and has it back when the machine gives it up', { skip }, async (t) => {
+  const { host, client, devices, choice, initial, id, library } = await fronted(t, HOSTS.intelDesktop);
+  const leases = watched(client);
+  await until('the leases are read', () => leases().state === 'ready');
+  assert.deepEqual([leases().given, leases().helper.state, leases().helper.canAsk], [[], 'installed', true]);
+  const { digest } = await client.call('planDevices', choice(['15'], 'kept'));
+  const progress: string[] = [];
+  await client.call('giveDevices', { ...choice(['15'], 'kept'), digest }, { onProgress: ({ done, total, text }) => progress.push(`${done}/${total} ${text}`) });
+  assert.deepEqual(progress, ['0/3 Waiting for permission', '0/3 Handing 82574L Gigabit Network Connection (03:00.0) to vfio-pci', '1/3 Opening group 15 for you', '2/3 Writing it into Router']);
+  assert.deepEqual([host.driverOf(NIC), devices().map(({ address }) => address)], ['vfio-pci', [NIC]]);
+  await until('it is told', () => leases().given.length === 1);
+  assert.deepEqual(given(leases()), ['03:00.0 kept e1000e Router']);
+  // The whole computer is judged with it.
+  const judged = await client.call('devicesFor', { id });
+  assert.equal(judged.devices[NIC].onVfio, true);
+
+  const run = await beginRun(library.folderOf(id), '');
+  await assert.rejects(client.call('takeDevices', { id, addresses: [NIC] }), refusedAs('machine-running'));
+  run.release();
+  host.answer(126);
+  await assert.rejects(client.call('takeDevices', { id, addresses: [NIC] }), refusedAs('lease-dismissed'));
+  assert.deepEqual([host.driverOf(NIC), devices().length], ['vfio-pci', 1]);
+  host.answer(0);
+  await client.call('takeDevices', { id, addresses: [NIC] });
+  assert.deepEqual(devices(), []);
+  await until('it is told', () => leases().given.length === 0);
+  const without = (text: string) => text.split('\n').filter((line) => !line.startsWith('sys/bus/pci/drivers/vfio-pci/')).join('\n');
+  assert.equal(without(host.snapshot()), without(initial));
+  client.close();
+});
+
+test('undone whole: the question dismissed, nobody to ask, a driver that hangs, a call that is cancelled', { skip }, async (t) => {
+  const { host, client, devices, choice } = await fronted(t, HOSTS.intelDesktop);
+  const asked = choice(['11', '15'], 'kept');
+  const { digest } = await client.call('planDevices', asked);
+  const drivers = () => [host.driverOf('01:00.0'), host.driverOf('01:00.1'), host.driverOf(NIC)];
+  const before = drivers();
+  for (const [answer, code] of [[126, 'lease-dismissed'], [127, 'lease-no-agent']] as const) {
+    host.answer(answer);
+    await assert.rejects(client.call('giveDevices', { ...asked, digest }), refusedAs(code));
+    assert.deepEqual([devices(), drivers(), host.log()], [[], before, []]);
+  }
+  host.answer(0);
+  host.write('hang/0000:01:00.1', '');
+  await assert.rejects(client.call('giveDevices', { ...asked, digest }), (error) => error instanceof VitrineError && error.problem.code === 'lease-hang');
+  rmSync(join(host.folder, 'hang/0000:01:00.1'));
+  await until('all are back', () => JSON.stringify(drivers()) === JSON.stringify(before));
+  assert.deepEqual(devices(), []);
+  // vfio-pci stays loaded, so there is another plan now.
+  await until('the lease has ended', () => readdirSync(join(host.folder, 'run/vitrine')).every((name) => !name.startsWith('lease.')));
+  const after = (await client.call('planDevices', asked)).digest;
+
+  const texts: string[] = [];
+  const cancel = new AbortController();
+  const call = client.call('giveDevices', { ...asked, digest: after }, {
+    signal: cancel.signal,
+    onProgress: ({ text }) => {
+      texts.push(text);
+      if (text.startsWith('Handing 82574L')) cancel.abort();
+    },
+  });
+  await assert.rejects(call);
+  assert.ok(texts.some((text) => text.startsWith('Handing 82574L')), texts.join('; '));
+  await until('all are back', () => JSON.stringify(drivers()) === JSON.stringify(before));
+  await until('the machine has none', () => devices().length === 0);
+  client.close();
+});
+
+test('without a helper the devices are given to the machine all the same, and nothing of this computer\'s is asked', { skip }, async (t) => {
+  const { client, devices, choice } = await fronted(t, HOSTS.intelDesktop, false);
+  const leases = watched(client);
+  await until('the leases are read', () => leases().state === 'ready');
+  assert.deepEqual([leases().helper.state, leases().helper.canAsk], ['missing', false]);
+  const plan = await client.call('planDevices', choice(['15']));
+  assert.equal(plan.permission, 'helper');
+  assert.equal(plan.commands.at(-1), `printf '%s\\n' 'bind ${NIC}' 'permit 15' | sudo /usr/local/libexec/vitrine-helper apply`);
+  await assert.rejects(client.call('giveDevices', { ...choice(['15'], 'kept'), digest: (await client.call('planDevices', choice(['15'], 'kept'))).digest }), refusedAs('helper-missing'));
+  assert.deepEqual(devices(), []);
+  await client.call('giveDevices', { ...choice(['15']), digest: plan.digest });
+  assert.equal(devices().length, 1);
+  client.close();
+});
+
+test('buttons: take it out of another machine, load KVM\'s module, give back what is kept', { skip }, async (t) => {
+  const { host, client, choice, devices, id, library } = await fronted(t, `${HOSTS.intelDesktop}\nkvm no`);
+  const other = library.create({ name: 'Old router', memory: GiB, cpus: 1, boot: { kernel: '/k' }, devices: [{ kind: 'vfio-pci', address: NIC }] });
+  await until('it is claimed', async () => (await client.call('devicesFor', { id })).devices[NIC].findings.some(({ code }) => code === 'claimed'));
+  const judged = await client.call('devicesFor', { id });
+  assert.deepEqual(judged.devices[NIC].findings.find(({ code }) => code === 'claimed')?.actions, [{ label: 'Take it out of Old router', verb: 'move', machine: other, address: NIC }]);
+  await client.call('remedy', { verb: 'move', addresses: [NIC], from: other });
+  assert.deepEqual(library.config(other).devices, []);
+
+  assert.deepEqual(judged.findings[0].actions, [{ label: 'Load KVM\'s module', verb: 'load-modules', modules: 'kvm' }]);
+  host.answer(126);
+  await assert.rejects(client.call('remedy', { verb: 'load-modules', modules: 'kvm' }), refusedAs('lease-dismissed'));
+  host.answer(0);
+  await client.call('remedy', { verb: 'load-modules', modules: 'kvm' });
+  assert.deepEqual(host.log(), ['module kvm_intel']);
+  assert.deepEqual((await client.call('devicesFor', { id })).findings.map(({ code }) => code), ['memory-pinned']);
+
+  const { digest } = await client.call('planDevices', choice(['15'], 'kept'));
+  await client.call('giveDevices', { ...choice(['15'], 'kept'), digest });
+  await client.call('remedy', { verb: 'release', addresses: [NIC] });
+  assert.deepEqual([host.driverOf(NIC), devices().length], ['e1000e', 1]);
+  await assert.rejects(client.call('remedy', { verb: 'release', addresses: [NIC] }), refusedAs('lease-not-leased'));
+  client.close();
+});
