@@ -144,6 +144,7 @@ export class Assembly {
     writeChips(thread.vm, chips);
     thread.lines.reset();
     hotPlug.settle();
+    this.#equipment.reset(thread.devices.host.functions().map(({ device }) => device));
     for (const device of thread.devices.all) device.reset();
     thread.devices.host.reset();
     hotPlug.reset();

@@ -20,6 +20,18 @@ export class Equipment {
     return equip(config, slot, this.#store);
   }
 
+  /**
+   * Before their own reset: what can be reset only with its neighbours. No vCPU runs, or no guest sees them.
+   * @param functions the control thread's
+   * @param running of other devices, which a guest uses meanwhile
+   */
+  reset(functions: readonly PciDevice[], running: readonly PciDevice[] = []): void {
+    const devices = functions.filter((each) => each instanceof Passthrough);
+    if (devices.length === 0) return;
+    for (const device of devices) device.quiesce();
+    this.#host.resetTogether(devices.map(({ address }) => address), running.filter((each) => each instanceof Passthrough).map(({ address }) => address));
+  }
+
   /** No other thread has the device any more, and no guest sees it. @param functions the control thread's, as far as they were built */
   give(description: PluggedDescription, functions: readonly PciDevice[]): void {
     if (!('taken' in description)) {

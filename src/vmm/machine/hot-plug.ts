@@ -103,6 +103,7 @@ export class HotPlug {
       functions = built;
       host.plug(built, slot);
       await this.#parts.tell({ kind: 'plug', device, slices });
+      equipment.reset(built, host.functions().filter((each) => each.slot !== slot).map(({ device }) => device));
       for (const each of built) each.reset();
       host.publish(slot);
     } catch (thrown) {

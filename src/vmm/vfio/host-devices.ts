@@ -1,6 +1,6 @@
 // The devices of the host that a machine has, on its control thread: taken before the start, described for every thread, given back in order
 // when no vCPU is left. All of them or none: what fails on the way is undone.
-import { SystemError, close, eventfd, ioctlStruct, mapFixed, readAt, reserve, takeEventfd, unmap, writeAt } from '../kvm/libc.ts';
+import { SystemError, close, errno, errnoName, eventfd, ioctlStruct, mapFixed, readAt, reserve, takeEventfd, unmap, writeAt } from '../kvm/libc.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { COMMAND_MEMORY } from '../pci/bar.ts';
 import { MAX_SLOTS_PER_BAR } from '../pci/commit-steps.ts';
@@ -13,12 +13,13 @@ import type { HostFunctionDescription } from './host-function.ts';
 import * as V from './ioctls.ts';
 import { KvmVfio } from './kvm-vfio.ts';
 import * as L from './layouts.ts';
-import { locate, type Location } from './locate.ts';
+import { locate, notWithVfio, type Location } from './locate.ts';
 import { checkMemlock } from './memlock.ts';
 import { MSIX_ENTRY_BYTES } from './msix-table.ts';
 import type { PassthroughDescription } from './passthrough.ts';
 import { type Extent, mappedPieces } from './pieces.ts';
 import { romFromDevice, romFromFile } from './rom.ts';
+import { planResets } from './shared-reset.ts';
 import { refusal } from './words.ts';
 
 const CONFIG_BYTES = 4096;
@@ -124,7 +125,7 @@ export class HostDevices {
       if (layout.hidden.length > 0) log(`host ${address}: capabilities ${layout.hidden.join(', ')} are hidden from the guest`);
       return {
         location, reserved,
-        description: { passthrough: { address, slot, config, mapped, rom }, host: { fd, regions, irqs, resettable, together: resettable ? undefined : together(fd, container) } },
+        description: { passthrough: { address, slot, config, mapped, rom }, host: { fd, regions, irqs, resettable } },
         request: notifier(fd, irqs[V.VFIO_PCI_REQ_IRQ_INDEX]!),
         error: notifier(fd, irqs[V.VFIO_PCI_ERR_IRQ_INDEX]!),
       };
@@ -140,6 +141,26 @@ export class HostDevices {
       const { slot } = description.passthrough;
       if (request !== undefined && takeEventfd(request) > 0) this.#options.wanted(slot, location.address);
       if (error !== undefined && takeEventfd(error) > 0) this.#options.failed(slot, location.address);
+    }
+  }
+
+  /**
+   * Resets those of these devices that cannot be reset alone, with all that is reset with them. One that cannot be reset is in the log, with the
+   * names of those in the way.
+   * @param addresses of devices that are quiet
+   * @param used devices of this machine that its guest uses meanwhile
+   */
+  resetTogether(addresses: readonly string[], used: readonly string[] = []): void {
+    const { log } = this.#options;
+    const container = this.#container;
+    if (container === undefined) return;
+    const fds = new Map(this.#taken.filter(({ description }) => !description.host.resettable).map(({ location, description }) => [location.address, description.host.fd]));
+    const wishes = addresses.flatMap((address) => (fds.has(address) ? [{ address, affected: affected(fds.get(address)!) }] : []));
+    const { resets, refused } = planResets(wishes, { held: container.groups.map(({ name }) => name), used, strangers: notWithVfio });
+    for (const { address, why } of refused) log(`host ${address}: ${why}; it begins in the state in which it was`);
+    for (const { by, reaches, groups } of resets) {
+      const failed = ioctlStruct(fds.get(by)!, V.VFIO_DEVICE_PCI_HOT_RESET, L.hotReset(groups.map((group) => container.groupFd(group)!))) < 0;
+      if (failed) log(`host ${by}: the reset of ${reaches.join(', ')} failed (${errnoName(errno())}); they begin in the state in which they were`);
     }
   }
 
@@ -212,13 +233,10 @@ function ownRom(fd: number, address: string, regions: readonly L.RegionInfo[], l
   return rom;
 }
 
-/** The groups to be reset with a device that cannot be reset alone, if all of them are this machine's. */
-function together(fd: number, container: VfioContainer): number[] | undefined {
+/** All that is reset with a device, itself too; none when there is no such reset. */
+function affected(fd: number): L.DependentDevice[] {
   const info = L.sized(L.HOT_RESET_INFO + MOST_TOGETHER * L.DEPENDENT_DEVICE);
-  if (ioctlStruct(fd, V.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) < 0) return undefined;
-  const groups = new Set(L.dependentDevices(info).map(({ group }) => String(group)));
-  const held = container.groups.filter(({ name }) => groups.has(name));
-  return held.length === groups.size && groups.size > 0 ? held.map(({ fd: group }) => group) : undefined;
+  return ioctlStruct(fd, V.VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, info) < 0 ? [] : L.dependentDevices(info);
 }
 
 function regionInfo(fd: number, index: number): L.RegionInfo {

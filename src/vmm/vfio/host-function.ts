@@ -3,7 +3,7 @@
 import { allOnes, type Width } from '../bus/handler.ts';
 import { errno, errnoName, ioctlStruct, ioctlValue, readAt, writeAt } from '../kvm/libc.ts';
 import * as V from './ioctls.ts';
-import { hotReset, irqSet, type IrqInfo, type RegionInfo } from './layouts.ts';
+import { irqSet, type IrqInfo, type RegionInfo } from './layouts.ts';
 
 /** The real device; a fake in tests. */
 export interface HostFunction {
@@ -12,7 +12,9 @@ export interface HostFunction {
   write(region: number, offset: number, width: Width, value: number): void;
   /** VFIO_DEVICE_SET_IRQS. @returns 0, how many vectors there could be instead, or a negative error number */
   setIrqs(options: { index: number; action: number; start: number; fds: readonly number[] | null; count?: number }): number;
-  /** Resets the function: alone (FLR, power, or bus where it is alone), else with all that is reset with it. False when it cannot be. */
+  /** It can be reset alone (FLR, power state, or its bus where nothing else is); if not, HostDevices.resetTogether is what there is. */
+  readonly resettable: boolean;
+  /** Resets the function alone. False when that fails. */
   reset(): boolean;
   readonly regions: readonly RegionInfo[];
   readonly irqs: readonly IrqInfo[];
@@ -23,18 +25,14 @@ export interface HostFunctionDescription {
   readonly fd: number;
   readonly regions: readonly RegionInfo[];
   readonly irqs: readonly IrqInfo[];
-  /** It can be reset alone. */
   readonly resettable: boolean;
-  /** Else: descriptors of the groups that can be reset with it, if all of them are the machine's. */
-  readonly together?: readonly number[];
 }
 
 export class VfioFunction implements HostFunction {
   readonly regions: readonly RegionInfo[];
   readonly irqs: readonly IrqInfo[];
+  readonly resettable: boolean;
   readonly #fd: number;
-  readonly #resettable: boolean;
-  readonly #together: readonly number[] | undefined;
   readonly #bytes = new Uint8Array(4);
   readonly #view = new DataView(this.#bytes.buffer);
 
@@ -42,8 +40,7 @@ export class VfioFunction implements HostFunction {
     this.#fd = description.fd;
     this.regions = description.regions;
     this.irqs = description.irqs;
-    this.#resettable = description.resettable;
-    this.#together = description.together;
+    this.resettable = description.resettable;
   }
 
   read(region: number, offset: number, width: Width): number {
@@ -65,8 +62,7 @@ export class VfioFunction implements HostFunction {
   }
 
   reset(): boolean {
-    if (this.#resettable) return ioctlValue(this.#fd, V.VFIO_DEVICE_RESET, 0) === 0;
-    return this.#together !== undefined && ioctlStruct(this.#fd, V.VFIO_DEVICE_PCI_HOT_RESET, hotReset(this.#together)) === 0;
+    return ioctlValue(this.#fd, V.VFIO_DEVICE_RESET, 0) === 0;
   }
 }
 

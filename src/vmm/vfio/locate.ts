@@ -58,6 +58,14 @@ export function groupMembers(group: string, sys = '/sys'): Member[] {
   }
 }
 
+/** Of these devices, those that no driver of VFIO has: "0000:03:00.1 (snd_hda_intel)". What a reset takes along must all be VFIO's. */
+export function notWithVfio(addresses: readonly string[], sys = '/sys'): string[] {
+  return addresses.flatMap((address) => {
+    const driver = linkName(join(sys, 'bus/pci/devices', address, 'driver'));
+    return driver !== undefined && FOR_VFIO.test(driver) ? [] : [`${address} (${driver ?? 'no driver'})`];
+  });
+}
+
 /** The members that keep a group from being given away: other drivers have them. */
 export function obstacles(members: readonly Member[]): Member[] {
   return members.filter(({ driver }) => driver !== undefined && !FOR_VFIO.test(driver) && !HARMLESS.test(driver));

@@ -249,6 +249,17 @@ for (const noresize of [true, false]) {
   });
 }
 
+test('a device that cannot be reset alone begins quiet all the same: its neighbours\' reset was before', () => {
+  const rg = rig();
+  rg.host.resettable = false;
+  rg.set(4, 6, 2);
+  rg.reset();
+  assert.equal(rg.host.resets, 1, 'that of its beginning');
+  assert.equal(rg.host.read(7, 4, 2) & 7, 0);
+  assert.deepEqual(rg.platform.logged, []);
+  rg.close();
+});
+
 test('fewer vectors than wished are told, and the rest works', () => {
   const rg = rig();
   rg.host.irqResult = (_, count) => (count > 5 ? 5 : 0);

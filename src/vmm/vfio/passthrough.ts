@@ -46,6 +46,8 @@ interface Special extends Extent {
 
 export class Passthrough implements PciDevice {
   readonly label: string;
+  /** On the host: "0000:03:00.0". */
+  readonly address: string;
   readonly mutex: Mutex;
   readonly ranges = [];
   readonly config: PciFunction;
@@ -58,6 +60,7 @@ export class Passthrough implements PciDevice {
   constructor(platform: Platform, description: PassthroughDescription, { host, wiring, newEventfd }: PassthroughParts) {
     const { address, slot, mapped, rom } = description;
     this.label = `00:${slot.toString(16).padStart(2, '0')}.0 host ${address}`;
+    this.address = address;
     this.mutex = platform.arena.mutex(`${this.label}.lock`);
     this.#host = host;
     this.#platform = platform;
@@ -216,11 +219,12 @@ export class Passthrough implements PciDevice {
 
   /**
    * Power-on, with no vCPU running: silent, off the bus, reset, and its pin wired again. The machine's configuration goes back by itself
-   * (PciHost.reset), and with it the slots; until then nobody runs who could touch them.
+   * (PciHost.reset), and with it the slots; until then nobody runs who could touch them. What cannot be reset alone was reset with its neighbours
+   * before, if that can be (HostDevices.resetTogether).
    */
   reset(): void {
-    this.#quiesce();
-    if (!this.#host.reset()) this.#platform.log(this.label, 'it cannot be reset alone; it begins in the state in which it was');
+    this.quiesce();
+    if (this.#host.resettable && !this.#host.reset()) this.#platform.log(this.label, 'its reset failed; it begins in the state in which it was');
     if (this.#host.read(CONFIG, PCI_VENDOR_ID, 2) === 0xffff) this.#platform.log(this.label, 'it does not answer after its reset; only a restart of the computer may bring it back');
     this.#table?.reset();
     this.interrupts.enablePin();
@@ -228,12 +232,12 @@ export class Passthrough implements PciDevice {
 
   /** The end: quiet, and its eventfds closed. No other thread has it any more. VFIO resets it once more when its descriptor goes. */
   dispose(): void {
-    this.#quiesce();
+    this.quiesce();
     this.interrupts.close();
   }
 
-  /** No interrupt, no DMA, no decoding; awake. */
-  #quiesce(): void {
+  /** No interrupt, no DMA, no decoding; awake. With no vCPU running, or unseen by guests. */
+  quiesce(): void {
     const { power } = this.layout;
     this.interrupts.disable();
     if (power !== undefined) this.#host.write(CONFIG, power, 2, this.#host.read(CONFIG, power, 2) & ~(C.POWER_STATE | C.POWER_PME_STATUS));

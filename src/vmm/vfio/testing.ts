@@ -17,6 +17,7 @@ export class FakeFunction implements HostFunction {
   /** What setIrqs gives for a request of so many vectors of an index. */
   irqResult: (index: number, count: number) => number = () => 0;
   resets = 0;
+  resettable = true;
 
   /** @param sizes of BARs 0 to 5 and the ROM */
   constructor(config: Uint8Array, sizes: readonly number[], irqs: Partial<Record<number, { count: number; flags: number }>> = {}) {
