@@ -11,7 +11,9 @@ export type LabIommu = (typeof LAB_IOMMUS)[number];
 
 /** Devices to give to guests, each in an IOMMU group of its own. */
 export const LAB_DEVICES = ['e1000e', 'nvme', 'edu', 'xhci', 'bochs', 'virtio-net', 'ahci'] as const;
-export type LabDevice = (typeof LAB_DEVICES)[number];
+/** Cards of several functions behind a root port, all in one group: two 82540EM, which have no reset but that of their bus. */
+export const LAB_CARDS = ['e1000-pair'] as const;
+export type LabDevice = (typeof LAB_DEVICES)[number] | (typeof LAB_CARDS)[number];
 
 /** A folder of the host that the lab sees at the same path, beside the host's read-only root. */
 export interface LabShare {

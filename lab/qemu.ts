@@ -1,7 +1,7 @@
 // QEMU's command line for the lab, and the files that tell the lab's init what to do. Nothing here starts anything.
 //
 // The machine is q35 under TCG with an emulated AMD CPU that has nested SVM. The lab's own devices sit in slots 0x10 and up of bus 0,
-// so the devices to pass through have the same addresses whatever else is there (05.0 to 0a.0).
+// so the devices to pass through have the same addresses whatever else is there (05.0 to 0c.0).
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -41,7 +41,12 @@ const DEVICES: Record<LabDevice, (folder: string) => string[]> = {
   'virtio-net': () => [
     '-netdev', 'user,id=dev-virtio', '-device', `virtio-net-pci,netdev=dev-virtio,disable-legacy=on,iommu_platform=on,addr=0xa${withoutRom('efi-virtio.rom')}`
   ],
-  ahci: (folder) => [...image(folder, 'disk'), '-device', 'ich9-ahci,id=dev-ahci,addr=0xb', '-device', 'ide-hd,bus=dev-ahci.0,drive=dev-disk']
+  ahci: (folder) => [...image(folder, 'disk'), '-device', 'ich9-ahci,id=dev-ahci,addr=0xb', '-device', 'ide-hd,bus=dev-ahci.0,drive=dev-disk'],
+  'e1000-pair': () => [
+    '-device', 'pcie-root-port,id=dev-port,addr=0xc,chassis=1', ...[0, 1].flatMap((number) => [
+      '-netdev', `user,id=dev-pair${number}`, '-device', `e1000,netdev=dev-pair${number},bus=dev-port,addr=0.${number},multifunction=on,romfile=`
+    ])
+  ]
 };
 
 /** The images that devices have, by device. */
