@@ -3,17 +3,22 @@
 // VITRINE_LONG=1 reboots ten times and changes the kind of interrupt oftener; VITRINE_LAB_IOMMU=amd and VITRINE_LAB_KERNEL=6.12 choose another IOMMU and another kernel for the host.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { labPaths } from '../../scripts/setup/lab.mjs';
 import { startLab } from '../host.ts';
+import type { AddressMap } from '../../src/vmm/machine/machine.ts';
 import type { LabHost } from '../host.ts';
-import { LAB_DEVICES, LAB_IOMMUS, LAB_KERNELS } from '../options.ts';
+import { LAB_CARDS, LAB_DEVICES, LAB_IOMMUS, LAB_KERNELS } from '../options.ts';
 import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
 import type { MachineSpec } from './support/lab-machine.ts';
-import { addModules, moduleOrder } from './support/modules.ts';
-import { asRoot, bind, giveBack } from './support/passthrough.ts';
+import { compare, fired, inSlot, loading, until, useNetwork } from './support/guest-tools.ts';
+import { addModules } from './support/modules.ts';
+import { asRoot, bind, giveBack, readRom, romImage } from './support/passthrough.ts';
+import { compilePciTool } from './support/pci-tool.ts';
+import { goesOn, TRAFFIC } from './support/traffic.ts';
 
 const NIC = '0000:00:05.0';
 const NVME = '0000:00:06.0';
@@ -22,15 +27,20 @@ const XHCI = '0000:00:08.0';
 const BOCHS = '0000:00:09.0';
 const VIRTIO = '0000:00:0a.0';
 const AHCI = '0000:00:0b.0';
+const PAIR = ['0000:01:00.0', '0000:01:00.1'] as const;
 /** The lab's own. */
 const SATA = '0000:00:1f.2';
 
 const MIB = 2 ** 20;
 const initrd = path.join(top, 'build/try-linux/initrd.gz');
 const APPEND = 'console=ttyS0 quiet';
-const MODULES = ['e1000e', 'nvme', 'xhci_pci', 'virtio_pci', 'virtio_net', 'bochs', 'uio_pci_generic', 'usb_storage', 'sd_mod', 'ahci'];
+const MODULES = ['e1000e', 'nvme', 'xhci_pci', 'virtio_pci', 'virtio_net', 'bochs', 'uio_pci_generic', 'usb_storage', 'sd_mod', 'ahci', 'e1000'];
+/** A register of the 82540EM that keeps what is written until a reset. */
+const MULTICAST_TABLE = 0x5200;
+const MARK = '0x5aa51234';
 const LONG = process.env['VITRINE_LONG'] === '1';
 const REBOOTS = LONG ? 10 : 1;
+const MOVES = LONG ? 40 : 2;
 const MEMORY = 256 * MIB;
 const MEMLOCK = String(MEMORY + 64 * MIB);
 
@@ -49,8 +59,11 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-vfio-'));
     fs.chmodSync(folder, 0o755);
     withModules = path.join(folder, 'initrd.gz');
-    addModules(initrd, modules, MODULES, withModules);
-    lab = await startLab({ kernel: hostKernel, iommu, devices: [...LAB_DEVICES] });
+    const tool = compilePciTool();
+    fs.writeFileSync(path.join(folder, 'pci-tool'), tool, { mode: 0o755 });
+    fs.writeFileSync(path.join(folder, 'rom'), romImage(3072));
+    addModules(initrd, modules, MODULES, withModules, { 'pci-tool': tool, ...TRAFFIC });
+    lab = await startLab({ kernel: hostKernel, iommu, devices: [...LAB_DEVICES, ...LAB_CARDS] });
     await asRoot(lab, '/sbin/modprobe ahci');
   });
 
@@ -80,32 +93,12 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     for (const [address, driver] of Object.entries(drivers)) assert.equal(await giveBack(lab, address), driver, address);
   }
 
-  /** Shell words that load a module and what it needs. */
-  const load = (name: string, options = ''): string => {
-    const needed = moduleOrder(modules, [name]).map(({ file }) => file).filter((file) => file !== `${name}.ko`);
-    return `for m in ${needed.join(' ')}; do [ -d /sys/module/\${m%.ko} ] || insmod /lib/extra/$m; done; insmod /lib/extra/${name}.ko ${options}`;
-  };
-  /** How often the interrupts fired whose line in /proc/interrupts has these words. */
-  const fired = (words: string): string => `awk '/${words}/ { s += $2 } END { print s + 0 }' /proc/interrupts`;
-  const until = (condition: string): string => `i=0; until ${condition}; do i=$((i + 1)); [ $i -lt 300 ] || { dmesg | tail -n 20; cat /proc/interrupts; break; }; sleep 0.1; done; ${condition}`;
+  const load = loading(modules);
 
-  const inSlot = (slot: number): string => `/sys/bus/pci/devices/0000:00:${slot.toString(16).padStart(2, '0')}.0`;
-
-  /** Link, DHCP, and traffic both ways on the guest's interface of this driver. */
-  async function useNetwork(guest: LabMachine, driver: string): Promise<void> {
-    const nic = (await guest.sh(`for n in /sys/class/net/*; do [ "$(basename "$(readlink $n/device/driver)")" = ${driver} ] && basename $n; done; true`)).trim();
-    assert.notEqual(nic, '', `an interface of ${driver}`);
-    await guest.sh(`ip link set ${nic} up; ${until(`[ "$(cat /sys/class/net/${nic}/carrier 2>/dev/null)" = 1 ]`)}`);
-    await guest.sh("printf '#!/bin/sh\\n[ \"$1\" = bound ] && ip addr add $ip/24 dev $interface; exit 0\\n' > /tmp/lease; chmod +x /tmp/lease");
-    const lease = await guest.sh(`udhcpc -i ${nic} -n -q -t 10 -T 1 -s /tmp/lease`);
-    assert.match(lease, /lease of 10\.0\.2\.15 obtained/);
-    assert.match(await guest.sh('ping -c 2 10.0.2.2'), /2 packets received/);
-    assert.match(await guest.sh('ping -c 2 -s 20000 10.0.2.2'), /2 packets received/);
-    await guest.sh(`ip addr flush dev ${nic}; ip link set ${nic} down`);
-  }
-
-  it('e1000e without MSI in the whole guest', async () => {
+  it('e1000e without MSI in the whole guest, and its own expansion ROM', async () => {
+    const rom = await readRom((script) => asRoot(lab, script), NIC);
     const guest = await boot([NIC], 'pci=nomsi');
+    assert.equal(await readRom((script) => guest.sh(script), path.basename(inSlot(1))), rom);
     await guest.sh(load('e1000e'));
     await useNetwork(guest, 'e1000e');
     await returned({ [NIC]: 'e1000e' });
@@ -168,19 +161,18 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await returned({ [EDU]: '' });
   });
 
-  it('virtio-net, whose vendor capabilities are kept', async () => {
-    const guest = await boot([VIRTIO]);
+  it('virtio-net, whose vendor capabilities are kept; without its ROM when none is wanted', async () => {
+    const guest = await boot([VIRTIO], '', { devices: [{ kind: 'vfio-pci', address: VIRTIO, rom: 'off' }] });
+    await guest.sh(`[ -e ${inSlot(1)}/config ]; [ ! -e ${inSlot(1)}/rom ]`);
     await guest.sh(`${load('virtio_pci')}; ${load('virtio_net')}`);
     await useNetwork(guest, 'virtio_net');
     await returned({ [VIRTIO]: 'virtio-pci' });
   });
 
-  /** What is written to the disk is read again. */
-  const compare = (disk: string, blocks: number): string =>
-    `dd if=/dev/urandom of=/tmp/data bs=64k count=${blocks} 2>/dev/null; dd if=/tmp/data of=${disk} bs=64k conv=fsync 2>/dev/null; echo 3 > /proc/sys/vm/drop_caches; dd if=${disk} bs=64k count=${blocks} iflag=direct 2>/dev/null | cmp - /tmp/data`;
-
-  it('AHCI with a disk, by MSI; xHCI with a storage stick, by MSI-X', async () => {
-    const guest = await boot([AHCI, XHCI]);
+  it('AHCI with a disk, by MSI; xHCI with a storage stick, by MSI-X, and a ROM from a file', async () => {
+    const rom = path.join(folder, 'rom');
+    const guest = await boot([AHCI, XHCI], '', { devices: [{ kind: 'vfio-pci', address: AHCI, slot: 1 }, { kind: 'vfio-pci', address: XHCI, slot: 3, rom: { file: rom } }] });
+    assert.equal(await readRom((script) => guest.sh(script), path.basename(inSlot(3))), createHash('sha256').update(fs.readFileSync(rom)).digest('hex'));
     await guest.sh(`${load('sd_mod')}; ${load('ahci')}`);
     await guest.sh(until('[ -b /dev/sda ]'));
     await guest.sh(compare('/dev/sda', 16));
@@ -217,6 +209,90 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     }
     await returned({ [NIC]: 'e1000e', [VIRTIO]: 'virtio-pci', [NVME]: 'nvme' });
     await asRoot(lab, 'i=0; until [ -b /dev/nvme0n1 ]; do i=$((i + 1)); [ $i -lt 100 ]; sleep 0.1; done; dd if=/dev/nvme0n1 of=/dev/null bs=64k count=8');
+  });
+
+  it(`three devices under traffic, placed anew by Linux, taken away and found again ${MOVES} times`, async () => {
+    const slots = { 3: NIC, 4: NVME, 5: VIRTIO };
+    const devices = Object.entries(slots).map(([slot, address]) => ({ kind: 'vfio-pci' as const, address, slot: Number(slot) }));
+    const guest = await boot(Object.values(slots), 'pci=resource_alignment=22@0000:00:03.0;23@0000:00:04.0;21@0000:00:05.0', { cpus: 2, devices });
+    /** Where the device's BARs are for Linux, which must be where the machine answers for them and where KVM maps them. */
+    const places = async (slot: number, address: string): Promise<string> => {
+      const label = `${path.basename(inSlot(slot)).slice(5)} host ${address}`;
+      const { io, memory, slots: mapped } = (await guest.call('addressMap')) as AddressMap;
+      const bars = (await guest.sh(`head -n 6 ${inSlot(slot)}/resource`)).trim().split('\n').map((line) => line.split(' ').map(Number) as [number, number]);
+      const active = bars.flatMap(([start], bar) => (start === 0 ? [] : [{ start, name: `${label} bar${bar}` }]));
+      const answering = [...io, ...memory].filter(({ name }) => name.startsWith(`${label} bar`)).map(({ name, start }) => ({ start, name }));
+      const byName = (one: { name: string }, other: { name: string }): number => one.name.localeCompare(other.name);
+      assert.deepEqual(answering.toSorted(byName), active);
+      assert.ok(mapped.some((key) => key.startsWith(`${label} bar`)), mapped.join());
+      return active.map(({ start }) => start.toString(16)).join(' ');
+    };
+    await guest.sh(`${load('e1000e')}; ${load('virtio_pci')}; ${load('virtio_net')}; ${load('nvme')}`);
+    await guest.sh(`{ talk ${inSlot(3)} & talk ${inSlot(5)} & store & } < /dev/null > /dev/null 2>&1`);
+    const all = async (): Promise<void> => {
+      for (const slot of [3, 5]) await goesOn(guest, `/tmp/talked-${path.basename(inSlot(slot))}`, 5);
+      await goesOn(guest, '/tmp/stored', 2);
+    };
+    await all();
+    const seen = new Map<number, Set<string>>();
+    for (let round = 0; round < MOVES; round++) {
+      for (const [text, address] of Object.entries(slots)) {
+        const slot = Number(text);
+        const before = await places(slot, address);
+        // The drive is written again only when it is known which of them it is.
+        if (address === NVME) {
+          await guest.sh('touch /tmp/read-only');
+          await goesOn(guest, '/tmp/stored', 2);
+        }
+        await guest.sh(`echo ${round % 2 === 0 ? '' : `${21 + (round % 4)}@0000:00:0${slot}.0`} > /sys/bus/pci/resource_alignment; echo 1 > ${inSlot(slot)}/remove; echo 1 > /sys/bus/pci/rescan`);
+        await all();
+        await guest.sh('rm -f /tmp/read-only');
+        seen.set(slot, (seen.get(slot) ?? new Set()).add(before).add(await places(slot, address)));
+      }
+    }
+    for (const [slot, where] of seen) assert.ok(where.size > 1, `the device in slot ${slot} was always at ${[...where].join()}`);
+    assert.equal(await guest.sh('touch /tmp/quiet; cat /tmp/differed'), '');
+    assert.doesNotMatch(await guest.sh('dmesg'), /BUG:|Oops|Call Trace|Tx Unit Hang|nvme.*timeout/);
+    await returned({ [NIC]: 'e1000e', [NVME]: 'nvme', [VIRTIO]: 'virtio-pci' });
+  });
+
+  it('two functions that are reset only together: at the start, with the guest, at the end, and not while the guest uses the other', async () => {
+    const [first, second] = PAIR;
+    const tool = path.join(folder, 'pci-tool');
+    const register = (address: string, value = ''): string => `pci-tool memory /sys/bus/pci/devices/${address}/resource0 ${MULTICAST_TABLE} ${value}`;
+    const host = async (address: string, value?: string): Promise<string> => (await asRoot(lab, `echo 1 > /sys/bus/pci/devices/${address}/enable; ${register(address, value).replace('pci-tool', tool)}; echo 0 > /sys/bus/pci/devices/${address}/enable`)).trim();
+    const said = (guest: LabMachine, words: string): boolean => guest.log.some((line) => line.includes(words));
+    for (const address of PAIR) await host(address, MARK);
+
+    // Without the second one's being VFIO's, nothing can be reset: that is said, and the register shows it.
+    const description = { boot: { kernel: bzImage, initrd: withModules, append: APPEND }, memory: MEMORY, display: { kind: 'none' as const } };
+    await bind(lab, first);
+    machine = await LabMachine.start(lab, { ...description, devices: [{ kind: 'vfio-pci', address: first }] }, MEMLOCK);
+    assert.ok(said(machine, `host ${first}: it can be reset only together with ${second} (no driver), not bound to vfio-pci`), machine.log.join('\n'));
+    await machine.close();
+    await giveBack(lab, first);
+    assert.equal(await host(first), MARK);
+
+    await bind(lab, second);
+    const guest = await boot([first]);
+    const inGuest = async (slot: number, value?: string): Promise<string> => (await guest.sh(`echo 1 > ${inSlot(slot)}/enable; ${register(path.basename(inSlot(slot)), value)}`)).trim();
+    assert.equal(await inGuest(1), '0x0');
+    await inGuest(1, MARK);
+    await guest.call('addDevice', { kind: 'vfio-pci', address: second, slot: 3 });
+    await guest.sh(until(`[ -e ${inSlot(3)}/enable ]`));
+    assert.ok(said(guest, `host ${second}: it can be reset only together with ${first}, which the guest uses`), guest.log.join('\n'));
+    assert.equal(await inGuest(1), MARK);
+    await inGuest(3, MARK);
+    await guest.write('reboot -f\n');
+    await guest.until('the guest reset the machine', () => guest.facts.resets === 1);
+    await guest.shell();
+    for (const slot of [1, 3]) assert.equal(await inGuest(slot), '0x0');
+    await guest.sh(load('e1000'));
+    await useNetwork(guest, 'e1000', 2);
+    await guest.sh('rmmod e1000');
+    for (const slot of [1, 3]) await inGuest(slot, MARK);
+    await returned({ [first]: '', [second]: '' });
+    for (const address of PAIR) assert.equal(await host(address), '0x0');
   });
 
   it('comes while the guest runs, goes when it is asked for, and when the host wants it back', async () => {

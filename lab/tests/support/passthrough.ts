@@ -1,6 +1,7 @@
 // Devices of the lab for guests, as a test has them: bound to vfio-pci as root, their groups given to the lab's ordinary user, and given back
 // to the host's own driver afterwards.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import type { LabHost } from '../../host.ts';
 
 const DEVICES = '/sys/bus/pci/devices';
@@ -32,4 +33,26 @@ export async function giveBack(lab: LabHost, address: string): Promise<string> {
     [ ! -e driver ] || echo ${address} > driver/unbind
     echo ${address} > /sys/bus/pci/drivers_probe
     [ ! -e driver ] || basename "$(readlink driver)"`)).trim();
+}
+
+const PCI_DATA = 0x1c;
+
+/** An expansion ROM with one image, which is the last (PCI Firmware Specification 3.0 §5.1.1), filled with chance. @param bytes a multiple of 512 */
+export function romImage(bytes: number): Uint8Array {
+  const rom = randomBytes(bytes);
+  rom.set([0x55, 0xaa, bytes / 512]);
+  rom.writeUInt16LE(PCI_DATA, 0x18);
+  rom.write('PCIR', PCI_DATA, 'latin1');
+  rom.writeUInt16LE(0x18, PCI_DATA + 0x0a);
+  rom.writeUInt16LE(bytes / 512, PCI_DATA + 0x10);
+  rom[PCI_DATA + 0x15] = 0x80;
+  return rom;
+}
+
+/** The SHA-256 of a device's expansion ROM, as a Linux sees it whose shell `run` is. Fails when it has none. */
+export async function readRom(run: (script: string) => Promise<string>, address: string): Promise<string> {
+  const said = await run(`cd ${DEVICES}/${address}; echo 1 > rom; wc -c < rom; sha256sum < rom; echo 0 > rom; cd /`);
+  const [bytes, digest] = said.trim().split(/\s+/);
+  assert.ok(Number(bytes) > 0, said);
+  return digest!;
 }
