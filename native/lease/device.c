@@ -18,7 +18,8 @@ bool device_exists(const char *address) {
     return fd >= 0;
 }
 
-static bool read_hex(const char *address, const char *name, unsigned *value) {
+// A file of the device that holds a hexadecimal number.
+bool read_hex(const char *address, const char *name, unsigned *value) {
     char text[32], *end;
     if (read_text(sys_root, file_of(address, name), text, sizeof text) <= 0) return false;
     *value = (unsigned)strtoul(text, &end, 16);

@@ -1,5 +1,5 @@
 // cc: program vitrine-helper
-// All that changes the host, in five functions. Each returns 0 or an errno. The tests' build has others in their place (test/), which
+// All that changes the host, in six functions. Each returns 0 or an errno. The tests' build has others in their place (test/), which
 // play the kernel in a folder and write down what was done.
 #include "helper.h"
 #include <errno.h>
@@ -55,6 +55,20 @@ int effect_module(const char *name) {
     char *const words[] = { "modprobe", "-q", "--", word, NULL };
     char *const environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
     for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) execve(programs[i], words, environment);
+    return errno;
+}
+
+// Runs in a process of its own (initramfs.c), which becomes the distribution's program: absolute paths, fixed words, an environment of ours.
+int effect_initramfs(const char *program) {
+    static const struct {
+        const char *name, *words[3];
+    } programs[] = { { "update-initramfs", { "update-initramfs", "-u" } }, { "mkinitcpio", { "mkinitcpio", "-P" } }, { "dracut", { "dracut", "--force" } } };
+    char *const environment[] = { "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C", NULL };
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+        if (strcmp(programs[i].name, program) != 0) continue;
+        execve(path_of("/usr/sbin/%s", program), (char *const *)programs[i].words, environment);
+        execve(path_of("/usr/bin/%s", program), (char *const *)programs[i].words, environment);
+    }
     return errno;
 }
 

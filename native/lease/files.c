@@ -18,12 +18,14 @@
 int sys_root = -1, proc_root = -1, dev_root = -1, run_root = -1;
 
 #ifdef VITRINE_TEST
+// A folder that the tests' host lacks is made: a written host (src/main/host-devices/testing/tree.ts) has only what is looked at.
 static int open_root(const char *path, long magic) {
     (void)magic;
     char beneath[4096];
     const char *const test_root = getenv("VITRINE_TEST_ROOT");
     if (test_root == NULL) return -1;
     snprintf(beneath, sizeof beneath, "%s%s", test_root, path);
+    complete_host(test_root, beneath);
     return open(beneath, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 #else
@@ -43,6 +45,9 @@ int open_roots(void) {
     if (sys_root < 0 || proc_root < 0 || dev_root < 0 || run_root < 0) return refuse("host", "/sys, /proc, /dev or /run is not what it should be");
     return 0;
 }
+
+// Another folder at the top: /var/lib, /etc, /usr. -1 when it is not there; not opened before it is needed.
+int open_top(const char *path) { return open_root(path, 0); }
 
 int open_beneath(int root, const char *path, int flags) {
     struct open_how how = { .flags = (uint64_t)(flags | O_CLOEXEC), .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };

@@ -10,6 +10,7 @@
 //   memlock PID START SOFT HARD               the limit a process had
 //   module NAME                               loaded; it stays loaded until the computer restarts
 //   back device|group|memlock NAME            undone
+//   granted MACHINE                           no password was asked: what the grant for this machine names, and no more
 //   kept                                      stays until it is released
 //
 // A lock (flock) on a file beside it, which only root can open, says that the lease is alive. Helper and guardian share it, so it is free
@@ -32,7 +33,7 @@ enum { BOOT_SIZE = 37, MAX_JOURNAL = 1024 * 1024, FULL_JOURNAL = 512 * 1024, LOC
 
 int host_lock = -1;
 static int folder = -1;
-static char this_boot[BOOT_SIZE];
+char this_boot[BOOT_SIZE];
 
 static bool read_boot_id(void) {
     return read_text(proc_root, "sys/kernel/random/boot_id", this_boot, sizeof this_boot) == BOOT_SIZE - 1 && strspn(this_boot, "0123456789abcdef-") == BOOT_SIZE - 1;
@@ -114,7 +115,7 @@ struct leased_device *leased(struct lease *lease, const char *address) {
 }
 
 // Words of a record, in place. The number of them, or 0 when there are too many.
-static size_t split(char *line, char **words, size_t most) {
+size_t split(char *line, char **words, size_t most) {
     char *save;
     size_t count = 0;
     for (char *word = strtok_r(line, " ", &save); word != NULL; word = strtok_r(NULL, " ", &save)) {
@@ -238,6 +239,10 @@ bool parse_record(struct lease *lease, const char *line, size_t length) {
     if (strcmp(kind, "memlock") == 0) return count == 5 && parse_limit(lease, words);
     if (strcmp(kind, "module") == 0) return count == 2 && is_name(words[1], strlen(words[1]));
     if (strcmp(kind, "back") == 0) return count == 3 && parse_back(lease, words);
+    if (strcmp(kind, "granted") == 0 && count == 2 && is_machine(words[1], strlen(words[1]))) {
+        strcpy(lease->machine, words[1]);
+        return true;
+    }
     if (strcmp(kind, "kept") == 0 && count == 1) return lease->kept = true;
     return false;
 }
@@ -253,6 +258,7 @@ bool load_lease(struct lease *lease) {
     }
     lease->device_count = lease->group_count = lease->limit_count = 0;
     lease->kept = false;
+    lease->machine[0] = 0;
     bool begun = false, good = true;
     char *line = text;
     for (char *end; good && (end = memchr(line, '\n', (size_t)(text + length - line))) != NULL; line = end + 1) {

@@ -2,14 +2,8 @@
 #ifndef VITRINE_PRIVILEGES_H
 #define VITRINE_PRIVILEGES_H
 
-#include <stdbool.h>
-#include <sys/types.h>
+#include "helper.h"
 
-struct caller {
-    uid_t uid;
-    bool administrator; // may take back what is not the own
-};
-
-int become_helper(struct caller *caller);
+int become_helper(struct caller *caller, bool runs_others);
 
 #endif

@@ -6,15 +6,22 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_WORDS = 3 };
+enum { MAX_WORDS = 3 + MAX_GRANTED };
 
 static const struct {
     const char *word;
-    const char *arguments; // a: address, g: group, p: process, b: bytes, m: module
+    // a: address, g: group, p: process, b: bytes, m: module, f: a number of functions or "restore", i: a machine's id; the last one repeats
+    const char *arguments;
+    size_t least, most;
 } verbs[VERB_COUNT] = {
-    [VERB_PLAN] = { "plan", "a" },     [VERB_BIND] = { "bind", "a" },        [VERB_UNBIND] = { "unbind", "a" },
-    [VERB_PERMIT] = { "permit", "g" }, [VERB_MEMLOCK] = { "memlock", "pb" }, [VERB_MODULE] = { "module", "m" },
-    [VERB_KEEP] = { "keep", "" },      [VERB_HELD] = { "held", "" },         [VERB_KEPT] = { "kept", "" },
+    [VERB_PLAN] = { "plan", "a", 1, 1 },          [VERB_BIND] = { "bind", "a", 1, 1 },           [VERB_UNBIND] = { "unbind", "a", 1, 1 },
+    [VERB_PERMIT] = { "permit", "g", 1, 1 },      [VERB_MEMLOCK] = { "memlock", "pb", 2, 2 },    [VERB_MODULE] = { "module", "m", 1, 1 },
+    [VERB_KEEP] = { "keep", "", 0, 0 },           [VERB_HELD] = { "held", "", 0, 0 },            [VERB_KEPT] = { "kept", "", 0, 0 },
+    [WAY_LEASE] = { "lease", "", 0, 0 },          [WAY_APPLY] = { "apply", "", 0, 0 },           [WAY_RELEASE] = { "release", "a", 0, 1 },
+    [WAY_LIST] = { "list", "", 0, 0 },            [WAY_FUNCTIONS] = { "functions", "af", 2, 2 }, [WAY_RESERVE] = { "reserve", "a", 1, 1 },
+    [WAY_UNRESERVE] = { "unreserve", "a", 1, 1 }, [WAY_GRANT] = { "grant", "iba", 3, 2 + MAX_GRANTED },
+    [WAY_REVOKE] = { "revoke", "i", 1, 1 },       [WAY_GRANTS] = { "grants", "", 0, 0 },         [WAY_GRANTED] = { "granted", "i", 1, 1 },
+    [WAY_INSTALL] = { "install", "", 0, 0 },      [WAY_REMOVE] = { "remove", "", 0, 0 },
 };
 
 // What may be loaded: VFIO and KVM.
@@ -44,6 +51,29 @@ bool is_name(const char *text, size_t length) {
     return true;
 }
 
+// A machine's id (src/shared/machine-config.ts).
+bool is_machine(const char *text, size_t length) {
+    if (length == 0 || length >= NAME_SIZE || text[0] == '-') return false;
+    for (size_t i = 0; i < length; i++) {
+        if (!is_digit(text[i]) && !(text[i] >= 'a' && text[i] <= 'z') && text[i] != '-') return false;
+    }
+    return true;
+}
+
+// "8086:10d3"
+bool parse_ids(const char *text, size_t length, unsigned *vendor, unsigned *product) {
+    unsigned ids[2] = { 0, 0 };
+    if (length != 9 || text[4] != ':') return false;
+    for (size_t i = 0; i < length; i++) {
+        if (i == 4) continue;
+        if (!is_hex(text[i])) return false;
+        ids[i > 4] = ids[i > 4] * 16 + (unsigned)(is_digit(text[i]) ? text[i] - '0' : text[i] - 'a' + 10);
+    }
+    *vendor = ids[0];
+    *product = ids[1];
+    return true;
+}
+
 bool parse_number(const char *text, size_t length, uint64_t most, uint64_t *number) {
     if (length == 0 || length > 19 || (length > 1 && text[0] == '0')) return false;
     uint64_t value = 0;
@@ -61,7 +91,17 @@ static bool parse_argument(char kind, const char *text, size_t length, struct re
     switch (kind) {
     case 'a':
         if (!is_address(text, length)) return false;
-        memcpy(request->address, text, length);
+        memcpy(request->address[request->address_count++], text, length);
+        return true;
+    case 'f':
+        request->restore = length == 7 && memcmp(text, "restore", 7) == 0;
+        if (request->restore) return true;
+        if (!parse_number(text, length, 65535, &number)) return false; // TotalVFs has 16 bits (PCIe 6.0, 9.3.3.6)
+        request->functions = (unsigned)number;
+        return true;
+    case 'i':
+        if (!is_machine(text, length)) return false;
+        memcpy(request->machine, text, length);
         return true;
     case 'g':
         if (!parse_number(text, length, 99999, &number)) return false;
@@ -83,8 +123,7 @@ static bool parse_argument(char kind, const char *text, size_t length, struct re
     }
 }
 
-// `line` without its end. False for anything that is not exactly a request.
-bool parse_request(const char *line, size_t length, struct request *request) {
+static bool parse(const char *line, size_t length, int from, int to, struct request *request) {
     const char *word[MAX_WORDS];
     size_t size[MAX_WORDS], count = 0;
     if (length >= LINE_SIZE) return false;
@@ -98,33 +137,44 @@ bool parse_request(const char *line, size_t length, struct request *request) {
         start = end + 1;
     }
     memset(request, 0, sizeof *request);
-    for (int verb = 0; verb < VERB_COUNT; verb++) {
+    for (int verb = from; verb < to; verb++) {
         if (strlen(verbs[verb].word) != size[0] || memcmp(verbs[verb].word, word[0], size[0]) != 0) continue;
         request->verb = (enum verb)verb;
-        if (count - 1 != strlen(verbs[verb].arguments)) return false;
+        if (count - 1 < verbs[verb].least || count - 1 > verbs[verb].most) return false;
+        const size_t kinds = strlen(verbs[verb].arguments);
         for (size_t i = 1; i < count; i++) {
-            if (!parse_argument(verbs[verb].arguments[i - 1], word[i], size[i], request)) return false;
+            if (!parse_argument(verbs[verb].arguments[i <= kinds ? i - 1 : kinds - 1], word[i], size[i], request)) return false;
         }
         return true;
     }
     return false;
 }
 
+// `line` without its end. False for anything that is not exactly a request.
+bool parse_request(const char *line, size_t length, struct request *request) { return parse(line, length, 0, FIRST_WAY, request); }
+
+// The words of the command line, a space between two.
+bool parse_way(const char *line, size_t length, struct request *request) { return parse(line, length, FIRST_WAY, VERB_COUNT, request); }
+
 // The request's one spelling.
 int format_request(const struct request *request, char *line, size_t size) {
-    const char *const word = verbs[request->verb].word;
-    switch (request->verb) {
-    case VERB_PLAN:
-    case VERB_BIND:
-    case VERB_UNBIND:
-        return snprintf(line, size, "%s %s", word, request->address);
-    case VERB_PERMIT:
-        return snprintf(line, size, "%s %u", word, request->group);
-    case VERB_MEMLOCK:
-        return snprintf(line, size, "%s %d %llu", word, request->pid, (unsigned long long)request->bytes);
-    case VERB_MODULE:
-        return snprintf(line, size, "%s %s", word, request->module);
-    default:
-        return snprintf(line, size, "%s", word);
+    int length = snprintf(line, size, "%s", verbs[request->verb].word);
+    size_t addresses = 0;
+    for (const char *kind = verbs[request->verb].arguments; *kind != 0 && length >= 0 && (size_t)length < size; kind++) {
+        char *const end = line + length;
+        const size_t left = size - (size_t)length;
+        int more = 0;
+        if (*kind == 'g') more = snprintf(end, left, " %u", request->group);
+        if (*kind == 'p') more = snprintf(end, left, " %d", request->pid);
+        if (*kind == 'b') more = snprintf(end, left, " %llu", (unsigned long long)request->bytes);
+        if (*kind == 'm') more = snprintf(end, left, " %s", request->module);
+        if (*kind == 'i') more = snprintf(end, left, " %s", request->machine);
+        if (*kind == 'f') more = request->restore ? snprintf(end, left, " restore") : snprintf(end, left, " %u", request->functions);
+        if (*kind == 'a' && addresses < request->address_count) {
+            more = snprintf(end, left, " %s", request->address[addresses++]);
+            if (kind[1] == 0 && addresses < request->address_count) kind--; // the last one repeats
+        }
+        length += more;
     }
+    return length;
 }

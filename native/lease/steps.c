@@ -62,6 +62,13 @@ static int refuse_if_leased(const struct lease *own, const char *address) {
     return search.alive ? refuse("leased", "%s is already held for another machine", address) : 0;
 }
 
+// Whether any lease has the device, kept or held.
+int refuse_if_given(const char *address) {
+    struct search search = { .address = address, .group = -1 };
+    if (each_lease(has_device, &search) != 0) return -1;
+    return search.found ? refuse("leased", "%s is given to a machine, or kept for one", address) : 0;
+}
+
 // All that forbids giving the device away.
 static int may_bind(const struct lease *lease, const char *address, struct device *device) {
     if (read_device(address, device) != 0) return -1;

@@ -38,14 +38,14 @@ function targets() {
 }
 
 export async function buildNative() {
-  const headers = folders().flatMap((folder) => filesIn(folder, '.h'));
+  const headers = folders().flatMap((folder) => ['.h', '.policy'].flatMap((ending) => filesIn(folder, ending)));
   for (const { sources, target, flags, extra } of targets()) {
     const hash = hashOf([...sources, ...headers], ...flags, ...extra);
     if (isFresh(`${target}.stamp`, hash, [target])) continue;
     if (!findCommand('cc')) throw new SetupError('A C compiler is missing. On Debian and Ubuntu: apt-get install gcc libc6-dev');
     await step(`Compiling ${(sources.length > 4 ? [dirname(sources[0])] : sources).map((source) => source.slice(root.length + 1)).join(' and ')}`, async () => {
       mkdirSync(join(buildFolder, 'native'), { recursive: true });
-      await run('Compiling', 'cc', [...flags, '-o', `${target}.new`, ...sources, ...extra]);
+      await run('Compiling', 'cc', [...flags, '-o', `${target}.new`, ...sources, ...extra], { cwd: root });
       renameSync(`${target}.new`, target);
     });
     writeStamp(`${target}.stamp`, hash);

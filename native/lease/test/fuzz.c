@@ -1,4 +1,4 @@
-// A million inputs at what takes text apart: requests and records of the journal. An input lies at the end of a page behind which nothing
+// A million inputs at what takes text apart: requests, the command line, records of the journal and of what lasts. An input lies at the end of a page behind which nothing
 // may be read. Half are noise, half are requests with something changed. Whatever is accepted as a request is written back and must be
 // the same bytes: then it says nothing that its one spelling does not. Prints how many of each kind there were.
 #include "../helper.h"
@@ -8,13 +8,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static uint64_t state;
+// main.c's
+struct caller caller;
+volatile sig_atomic_t told_to_end;
+
+static uint64_t chance;
 
 static uint32_t roll(uint32_t below) { // xorshift64* (Vigna, 2016)
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t)((state * 0x2545f4914f6cdd1dULL) >> 32) % below;
+    chance ^= chance >> 12;
+    chance ^= chance << 25;
+    chance ^= chance >> 27;
+    return (uint32_t)((chance * 0x2545f4914f6cdd1dULL) >> 32) % below;
 }
 
 static const char *const samples[] = {
@@ -39,9 +43,23 @@ static const char *const samples[] = {
     "memlock 33 1234 8388608 18446744073709551615",
     "back group 12",
     "back device 0000:03:00.0",
+    "lease", "apply", "list", "grants", "install", "remove",
+    "release 0000:03:00.0",
+    "functions 0000:03:00.0 4",
+    "functions 0000:03:00.0 restore",
+    "reserve 0000:03:00.0",
+    "unreserve 0000:03:00.0",
+    "grant windows-11 8589934592 0000:03:00.0",
+    "grant a 4096 0000:03:00.0 0000:03:00.1 0000:04:00.0",
+    "revoke windows-11",
+    "granted 3f",
+    "functions 01234567-89ab-cdef-0123-456789abcdef 0000:03:00.0 8086:10d3 0",
+    "reserved 0000:03:00.0 1002:7480 amdgpu",
+    "initramfs due",
+    "grant 1000 windows-11 8589934592 0000:03:00.0=1002:7480 0000:03:00.1=1002:ab30",
 };
 enum { SAMPLES = sizeof samples / sizeof *samples };
-static const char letters[] = "0123456789abcdef:. -_/\n\t%ABxyzkeptmodulbindgrvf";
+static const char letters[] = "0123456789abcdef:. -_/=\n\t%ABxyzkeptmodulbindgrvfswi";
 
 static size_t make_input(char *text, size_t most) {
     size_t length;
@@ -77,19 +95,24 @@ static size_t make_input(char *text, size_t most) {
 
 int main(int count, char **words) {
     const long inputs = count > 1 ? atol(words[1]) : 1000000;
-    state = count > 2 ? strtoull(words[2], NULL, 10) * 2 + 1 : 1;
+    chance = count > 2 ? strtoull(words[2], NULL, 10) * 2 + 1 : 1;
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *const pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED || mprotect(pages + page, page, PROT_NONE) != 0) return 1;
     static struct lease lease;
-    long accepted[VERB_COUNT] = { 0 }, requests = 0, records = 0;
+    static struct state kept;
+    long accepted[VERB_COUNT] = { 0 }, requests = 0, records = 0, lines = 0;
+    strcpy(this_boot, "01234567-89ab-cdef-0123-456789abcdef");
     for (long i = 0; i < inputs; i++) {
-        char text[600], back[LINE_SIZE];
+        char text[1200], back[LINE_SIZE];
         const size_t length = make_input(text, sizeof text);
         char *const input = pages + page - length;
         memcpy(input, text, length);
         struct request request;
-        if (parse_request(input, length, &request)) {
+        const bool asked = parse_request(input, length, &request);
+        const bool named = !asked && parse_way(input, length, &request);
+        if ((asked && request.verb >= FIRST_WAY) || (named && request.verb < FIRST_WAY)) return 1;
+        if (asked || named) {
             const int size = format_request(&request, back, sizeof back);
             if (size < 0 || (size_t)size != length || memcmp(back, input, length) != 0) {
                 fprintf(stderr, "accepted \"%.*s\" as \"%s\"\n", (int)length, input, back);
@@ -99,10 +122,13 @@ int main(int count, char **words) {
             requests++;
         }
         if (roll(64) == 0) memset(&lease, 0, sizeof lease);
+        if (roll(256) == 0) memset(&kept, 0, sizeof kept);
+        lines += parse_state_line(&kept, input, length);
+        if (kept.card_count > MAX_CARDS || kept.reserved_count > MAX_RESERVED || kept.grant_count > MAX_GRANTS) return 1;
         records += parse_record(&lease, input, length);
         if (lease.device_count > MAX_DEVICES || lease.group_count > MAX_GROUPS || lease.limit_count > MAX_LIMITS) return 1;
     }
-    printf("%ld inputs, %ld requests, %ld records\n", inputs, requests, records);
+    printf("%ld inputs, %ld requests, %ld records, %ld lines of what lasts\n", inputs, requests, records, lines);
     for (int verb = 0; verb < VERB_COUNT; verb++) {
         if (accepted[verb] == 0 && inputs >= 100000) {
             fprintf(stderr, "the verb %d was never met\n", verb);

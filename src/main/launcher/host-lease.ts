@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import { groupOf, leaseDevices } from '../lease/groups.ts';
+import { grantedFor } from '../lease/lasting.ts';
 import type { Lease } from '../lease/lease.ts';
 import { lockedBytes } from '../lease/pinned.ts';
 import type { Starter } from '../lease/start.ts';
@@ -26,6 +27,9 @@ export interface LeaseHostFiles {
   limits: string;
   /** Whether a node may be read and written; default as the kernel says. */
   mayUse?: (path: string) => boolean;
+  /** Default: /var/lib and /proc. */
+  lib?: string;
+  proc?: string;
 }
 
 const realFiles = (): LeaseHostFiles => ({ sys: '/sys', dev: '/dev', limits: readFileSync('/proc/self/limits', 'latin1') });
@@ -54,13 +58,15 @@ export function needsLease(config: MachineConfig, { sys, dev, limits, mayUse }: 
 }
 
 /**
- * The lease for a machine, or null when it needs none or nobody here can take one. The user may be asked for permission.
+ * The lease for a machine, or null when it needs none or nobody here can take one. The user may be asked for permission, unless it was
+ * granted to this machine.
  * Throws what the helper refuses, codes "lease-…", with the host as it was.
  */
 export async function leaseFor(config: MachineConfig, options: { starter?: Starter; files?: LeaseHostFiles } = {}): Promise<Lease | null> {
   const files = options.files ?? (hostDevices(config).length === 0 ? { sys: '', dev: '', limits: '' } : realFiles());
   if (!needsLease(config, files) || (options.starter === undefined && !canAsk())) return null;
-  return leaseDevices(hostDevices(config), { starter: options.starter, attempted: 'give devices to the machine', onTerminal: process.stdin.isTTY === true }, files.sys);
+  const granted = grantedFor(config.id, hostDevices(config), lockedBytes(config), files) ? config.id : undefined;
+  return leaseDevices(hostDevices(config), { starter: options.starter, granted, attempted: 'give devices to the machine', onTerminal: process.stdin.isTTY === true }, files.sys);
 }
 
 /** Starts a process that holds the lease; it waits until `go` before it becomes the command. */

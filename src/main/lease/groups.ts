@@ -52,7 +52,7 @@ export function nameTheOthers(thrown: unknown, addresses: string[], sys = '/sys'
 
 /**
  * A lease of devices with their groups, all or none of them, for a machine that is about to start. Give `descriptor` to the machine's process,
- * have `memlock` raise its limit, and let go with `release`.
+ * have `memlock` raise its limit, and let go with `release`. Nobody is asked for what `options.granted` names (lasting.ts, `grantedFor`).
  */
 export async function leaseDevices(addresses: string[], options: LeaseOptions = {}, sys = '/sys'): Promise<Lease> {
   const requests = requestsFor(addresses, sys);

@@ -16,6 +16,8 @@ export interface LeaseOptions {
   onTerminal?: boolean;
   /** Requests that will follow, for the command that is said where nobody can be asked. */
   lines?: string[];
+  /** The id of a machine whose grant covers what is asked for: then nobody is asked. */
+  granted?: string;
   /** What the helper did besides, such as undoing what another had left. */
   onNote?: (note: string) => void;
   /** Gives up: whoever is being asked for permission is asked no more, and a lease is let go of. What `apply` and `release` have begun is not cut off. */
@@ -54,7 +56,8 @@ export class Lease {
   static async open(options: LeaseOptions = {}): Promise<Lease> {
     const attempted = options.attempted ?? 'give devices to the machine';
     const starter = options.starter ?? systemStarter(attempted, { onTerminal: options.onTerminal, lines: options.lines });
-    const lease = new Lease(starter, attempted, options.lines ?? [], options.onNote ?? (() => {}));
+    const words: [Way, string[]] = options.granted === undefined ? ['lease', []] : ['granted', [options.granted]];
+    const lease = new Lease(starter, words, attempted, options.lines ?? [], options.onNote ?? (() => {}));
     const giveUp = () => lease.#giveUp();
     options.signal?.addEventListener('abort', giveUp, { once: true });
     if (options.signal?.aborted === true) giveUp();
@@ -63,10 +66,10 @@ export class Lease {
     return lease;
   }
 
-  private constructor(starter: Starter, attempted: string, lines: string[], onNote: (note: string) => void) {
+  private constructor(starter: Starter, [way, words]: [Way, string[]], attempted: string, lines: string[], onNote: (note: string) => void) {
     this.#attempted = attempted;
     this.#onNote = onNote;
-    this.#child = starter.start('lease');
+    this.#child = starter.start(way, words);
     this.#child.stderr.setEncoding('utf8').on('data', (text: string) => (this.#stderr = (this.#stderr + text).slice(-4096)));
     this.#child.stdout.setEncoding('utf8').on('data', (text: string) => {
       for (const answer of this.#reader.push(text)) this.#take(answer);
@@ -176,19 +179,29 @@ export class Lease {
   }
 }
 
-interface Done {
+export interface Done {
   /** Devices given back, with the driver that they went to ('' for none). */
   released: { address: string; driver: string }[];
   notes: string[];
+  /** Every line of data. */
+  data: LeaseAnswer['data'];
 }
 
 /** Runs one of the helper's ways that end by themselves. */
-async function runToEnd(way: Way, words: string[], lines: string[], attempted: string, on: string, options: LeaseOptions): Promise<Done> {
+export async function runToEnd(way: Way, words: string[], lines: string[], attempted: string, on: string, options: LeaseOptions & { onProgress?: (line: string) => void }): Promise<Done> {
   const starter = options.starter ?? systemStarter(attempted, { onTerminal: options.onTerminal, lines, way, words });
   const child = starter.start(way, words);
   let stdout = '';
   let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  let seen = 0;
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+    for (let end = stdout.indexOf('\n', seen); end >= 0; end = stdout.indexOf('\n', seen)) {
+      const line = stdout.slice(seen, end);
+      seen = end + 1;
+      if (line.startsWith('progress ')) options.onProgress?.(line.slice('progress '.length));
+    }
+  });
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   child.stdin.on('error', () => {
     // It ended without reading: its exit code says why.
@@ -210,7 +223,7 @@ async function runToEnd(way: Way, words: string[], lines: string[], attempted: s
   if (greeting === undefined && answer.code === '') throw notStarted(attempted, starter, code, stderr, sudoCommand(way, lines, words));
   if (answer.code !== 'ok') throw refusal(answer, attempted, on);
   const released = answer.data.filter(({ kind }) => kind === 'released').map(({ words: [address, driver] }) => ({ address: address!, driver: driver === '-' ? '' : driver! }));
-  return { released, notes: [...(greeting?.notes ?? []), ...answer.notes] };
+  return { released, notes: [...(greeting?.notes ?? []), ...answer.notes], data: answer.data };
 }
 
 /** Does all of a plan or nothing, and keeps it until it is released. */

@@ -91,6 +91,18 @@ const REMEDIES: Record<string, string> = {
   memory: 'Give the machine less memory, or end other programs.',
   module: 'Install the kernel\'s modules for VFIO; some distributions have them in a package of their own.',
   bind: '`dmesg` shows what the kernel says about it.',
+  'no-sriov': 'Only cards with SR-IOV show themselves as several.',
+  'no-driver': 'Its driver must be loaded: give the card back to it first.',
+  functions: 'Choose a smaller number.',
+  twin: '`driverctl set-override ADDRESS vfio-pci` reserves by address and leaves the other alone.',
+  'built-in': '`driverctl set-override ADDRESS vfio-pci` takes it from its driver early at start-up.',
+  'only-display': 'Put another card in, or switch the processor\'s own graphics on in the firmware\'s set-up.',
+  'no-initramfs': 'Write the file in /etc/modprobe.d by hand, in the way of this distribution.',
+  initramfs: 'Make room on /boot or repair what it says, then try again.',
+  virtual: 'Give the card that it belongs to, or set the number of its virtual functions at each start.',
+  'not-granted': 'Allow it for this machine on the Devices page, or start it with a password.',
+  'other-device': 'Revoke what was allowed, and allow the new device.',
+  untrusted: 'Only root may be able to change that folder: sudo chown root: and sudo chmod go-w.',
   'not-leased': '`vitrine release` without an address shows what is kept.',
 };
 

@@ -7,8 +7,11 @@ import { join } from 'node:path';
 import { VitrineError } from '../../shared/errors.ts';
 import { HELPER, helperState, installCommands, shellWord } from './installed.ts';
 
-/** `lease` lives as long as its input; `apply` does a plan and keeps it; `release` gives back what is kept. */
-export type Way = 'lease' | 'apply' | 'release' | 'list';
+/**
+ * `lease` lives as long as its input, `granted MACHINE` too, without a password; `apply` does a plan and keeps it; `release` gives back what is
+ * kept. The others end by themselves (native/lease/main.c).
+ */
+export type Way = 'lease' | 'granted' | 'apply' | 'release' | 'list' | 'functions' | 'reserve' | 'unreserve' | 'grant' | 'revoke' | 'grants' | 'install' | 'remove';
 
 export interface Starter {
   start: (way: Way, words?: string[]) => ChildProcessWithoutNullStreams;
@@ -21,8 +24,9 @@ const NOT_STARTED = 127;
 
 /** What a terminal can do in place of pkexec: a plan for `apply`, or a device to release. */
 export function sudoCommand(way: Way, lines: string[] = [], words: string[] = []): string {
-  const helper = `sudo ${HELPER} ${way === 'lease' ? 'apply' : way}`;
-  if (way === 'lease' || way === 'apply') return lines.length === 0 ? helper : `printf '%s\\n' ${lines.map(shellWord).join(' ')} | ${helper}`;
+  const plan = way === 'lease' || way === 'granted' || way === 'apply';
+  const helper = `sudo ${HELPER} ${plan ? 'apply' : way}`;
+  if (plan) return lines.length === 0 ? helper : `printf '%s\\n' ${lines.map(shellWord).join(' ')} | ${helper}`;
   return [helper, ...words].join(' ');
 }
 
@@ -52,15 +56,23 @@ export function systemStarter(attempted: string, { onTerminal = false, lines = [
   if (state !== 'installed') {
     throw new VitrineError({ attempted, on: '', why: `Vitrine's privileged helper cannot be used: ${why}.`, remedy: `These commands install it:\n  ${installCommands().join('\n  ')}`, code: `helper-${state}` });
   }
-  if (process.geteuid?.() === 0) return { asks: false, start: (way, words = []) => spawn(HELPER, [way, ...words], { cwd: '/', stdio: 'pipe' }) };
+  return starterOf(HELPER, attempted, sudoCommand(way, lines, words), onTerminal);
+}
+
+/**
+ * How the program is started as root here: directly, or by pkexec, which asks. Throws code "lease-no-pkexec".
+ * @param command the same by sudo
+ */
+export function starterOf(program: string, attempted: string, command: string, onTerminal: boolean): Starter {
+  if (process.geteuid?.() === 0) return { asks: false, start: (way, words = []) => spawn(program, [way, ...words], { cwd: '/', stdio: 'pipe' }) };
   const pkexec = findProgram('pkexec');
   if (pkexec === undefined) {
-    throw new VitrineError({ attempted, on: '', why: 'this needs an administrator\'s permission, and pkexec, which asks for it, is not installed.', remedy: `In a terminal: ${sudoCommand(way, lines, words)}`, code: 'lease-no-pkexec' });
+    throw new VitrineError({ attempted, on: '', why: 'this needs an administrator\'s permission, and pkexec, which asks for it, is not installed.', remedy: `In a terminal: ${command}`, code: 'lease-no-pkexec' });
   }
   const options = onTerminal ? [] : ['--disable-internal-agent'];
   // pkexec refuses to start anything for somebody whose SHELL is not in /etc/shells; the helper has no use for it.
   const { SHELL: _, ...env } = process.env;
-  return { asks: true, start: (way, words = []) => spawn(pkexec, [...options, HELPER, way, ...words], { cwd: '/', stdio: 'pipe', env }) };
+  return { asks: true, start: (way, words = []) => spawn(pkexec, [...options, program, way, ...words], { cwd: '/', stdio: 'pipe', env }) };
 }
 
 /** Whether the helper is installed and permission for it can be had, or at least be asked for. */

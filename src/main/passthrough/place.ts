@@ -52,7 +52,7 @@ function written(tree: string, program: string): HostPlace {
   return {
     sys: at('sys'), dev: at('dev'), run: at('run'), proc: at('proc'), starter, root: false,
     helper: () => ({ state: why === '' ? 'installed' : 'missing', why, canAsk: why === '', install: installCommands(), remove: removeCommands() }),
-    files: () => ({ sys: at('sys'), dev: at('dev'), limits: readFileSync(at('proc/self/limits'), 'latin1'), mayUse: treeRoots(tree).mayUse }),
+    files: () => ({ sys: at('sys'), dev: at('dev'), lib: at('var/lib'), proc: at('proc'), limits: readFileSync(at('proc/self/limits'), 'latin1'), mayUse: treeRoots(tree).mayUse }),
   };
 }
 

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const sources = fileURLToPath(new URL('../../../../native/lease/', import.meta.url));
-const FLAGS = ['-O1', '-g', '-std=gnu11', '-D_GNU_SOURCE', '-DVITRINE_TEST', '-Wall', '-Wextra', '-Werror'];
+const FLAGS = [`-Wa,-I${sources}`, '-O1', '-g', '-std=gnu11', '-D_GNU_SOURCE', '-DVITRINE_TEST', '-Wall', '-Wextra', '-Werror'];
 
 export interface FakeDisk {
   /** "nvme0n1", or below a subsystem with several paths. */
@@ -26,7 +26,17 @@ export interface FakeDevice {
   native?: string;
   override?: string;
   bridge?: boolean;
+  /** Virtual functions that it has now, of `total`. */
   functions?: number;
+  total?: number;
+  /** The driver of its virtual functions. */
+  functionDriver?: string;
+  /** "8086:10d3"; default: of Intel's, and each other's. */
+  ids?: string;
+  /** "030000"; default: a network card. */
+  classCode?: string;
+  /** Network links: their names. */
+  links?: string[];
   disks?: FakeDisk[];
   /** vfio-pci does not take it. */
   refused?: boolean;
@@ -45,6 +55,8 @@ export interface FakeHostPlan {
   /** Bytes. */
   memory?: { total: number; available: number };
   boot?: string;
+  /** What makes the initramfs; default update-initramfs. */
+  initramfs?: string | null;
 }
 
 /** Compiles the helper's test build into `target`. */
@@ -113,12 +125,17 @@ export class FakeHost {
   }
 
   #device(device: FakeDevice): void {
-    const { address, group, driver, native = driver, override, bridge = false, functions, refused = false } = device;
+    const { address, group, driver, native = driver, override, bridge = false, functions, total, functionDriver, ids, classCode = '020000', refused = false } = device;
     const place = `sys/devices/pci0000:00/${address}`;
     const config = new Uint8Array(64);
     config[0x0e] = bridge ? 0x81 : 0x80;
-    this.put(`${place}/vendor`, '0x8086\n');
-    this.put(`${place}/device`, `0x${(0x1000 + Number.parseInt(address.slice(8, 10), 16)).toString(16)}\n`);
+    const [vendor, product] = (ids ?? `8086:${(0x1000 + Number.parseInt(address.slice(8, 10), 16)).toString(16)}`).split(':');
+    this.put(`${place}/vendor`, `0x${vendor}\n`);
+    this.put(`${place}/device`, `0x${product}\n`);
+    this.put(`${place}/class`, `0x${bridge ? '060400' : classCode}\n`);
+    for (const link of device.links ?? []) this.#folder(`${place}/net/${link}`);
+    if (total !== undefined) this.put(`${place}/sriov_totalvfs`, `${total}\n`);
+    if (functionDriver !== undefined) this.put(`${place}/vf_driver`, functionDriver);
     this.put(`${place}/config`, config);
     this.put(`${place}/driver_override`, override ?? '(null)\n');
     if (native !== undefined) this.put(`${place}/native`, native);
@@ -142,9 +159,11 @@ export class FakeHost {
     this.#disks(device);
   }
 
-  #build({ devices, stacked = [], mounts = [], swaps = [], btrfs = [], vfio = 'loaded', memory = { total: 16 * 2 ** 30, available: 12 * 2 ** 30 }, boot = THIS_BOOT }: FakeHostPlan): void {
+  #build({ devices, stacked = [], mounts = [], swaps = [], btrfs = [], vfio = 'loaded', memory = { total: 16 * 2 ** 30, available: 12 * 2 ** 30 }, boot = THIS_BOOT, initramfs = 'update-initramfs' }: FakeHostPlan): void {
     for (const folder of ['sys/class/block', 'sys/bus/pci/drivers', 'sys/bus/pci/devices', 'proc/self', 'dev/vfio', 'run', 'busy', 'hang', 'modules']) this.#folder(folder);
     this.put('sys/bus/pci/drivers_probe', '');
+    for (const folder of ['usr', 'usr/share', 'usr/share/polkit-1', 'usr/share/polkit-1/actions', 'etc', 'etc/modprobe.d', 'var', 'var/lib']) mkdirSync(this.path(folder), { mode: 0o755 });
+    if (initramfs !== null) this.put(`usr/sbin/${initramfs}`, '');
     if (vfio === 'loaded') this.#driver('vfio-pci');
     if (vfio === 'loadable') this.put('modules/vfio-pci', '');
     for (const device of devices) this.#device(device);
@@ -183,6 +202,16 @@ export class FakeHost {
     } catch {
       return '';
     }
+  }
+
+  /** What the helper has written down in /var/lib/vitrine, a line each. */
+  lasting(): string[] {
+    return existsSync(this.path('var/lib/vitrine/state')) ? readFileSync(this.path('var/lib/vitrine/state'), 'utf8').split('\n').slice(1, -1) : [];
+  }
+
+  /** A file's text; null when it is not there. */
+  text(path: string): string | null {
+    return existsSync(this.path(path)) ? readFileSync(this.path(path), 'utf8') : null;
   }
 
   journals(): string[] {

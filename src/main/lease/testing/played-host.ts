@@ -50,7 +50,8 @@ const SCRIPT = `#!/bin/sh
 root=$VITRINE_TEST_ROOT
 if [ -e "$root/answer" ]; then exit "$(cat "$root/answer")"; fi
 way=$1
-case $1 in lease|apply) ;; *) exec HELPER "$@" ;; esac
+machine=$2
+case $1 in lease|apply|granted) ;; *) exec HELPER "$@" ;; esac
 while IFS= read -r line; do
   set -- $line
   case "$1 $2" in
@@ -63,7 +64,7 @@ while IFS= read -r line; do
     "module kvm"*) : > "$root/dev/kvm" ;;
   esac
   printf '%s\\n' "$line"
-done | HELPER "$way"
+done | HELPER "$way" \${machine:+"$machine"}
 `;
 
 /** @param text in the language of writeHost */
