@@ -137,6 +137,14 @@ test('bind, release, helper: addresses as people write them, in the kernel\'s sp
   for (const address of ['03:00', '03:00.8', '03:20.0', '../03:00.0', '0000:03:00.0/..', '10000:03:00.0']) refused(`bind ${address}`, /looks like/);
 });
 
+test('plan: a machine, devices, whether they are kept', () => {
+  assert.deepEqual(parse('plan m'), { command: 'plan', machine: 'm', addresses: [], mode: 'start', json: false });
+  assert.deepEqual(parse('plan m 03:00.0 0000:03:00.0 03:00.1 --keep --json'), { command: 'plan', machine: 'm', addresses: ['0000:03:00.0', '0000:03:00.1'], mode: 'kept', json: true });
+  refused('plan', /the machine's name is missing/);
+  refused('plan m card', /looks like/);
+  assert.throws(() => parseCommandLine(['plan', ''], '/'), /empty/);
+});
+
 test('help is found wherever it is asked for', () => {
   assert.deepEqual(parse(''), { command: 'help', topic: '' });
   assert.deepEqual(parse('--help'), { command: 'help', topic: '' });

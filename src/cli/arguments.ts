@@ -1,6 +1,7 @@
 // The command line: from words to a request that is right in itself, or a problem with code "usage". Nothing is opened or started here.
 import { isAbsolute, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { GiveMode } from '../shared/passthrough.ts';
 import type { NewMachine } from '../shared/protocol/front.ts';
 import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
 import { REMOVE_SECONDS, type Backend } from '../shared/protocol/machine.ts';
@@ -29,6 +30,7 @@ export type Request =
   | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
   | { command: 'serve'; port: number; backend?: Backend }
   | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean; lab: boolean }
+  | { command: 'plan'; machine: string; addresses: string[]; mode: GiveMode; json: boolean }
   | { command: 'bind'; addresses: string[] }
   | { command: 'release'; address?: string }
   | { command: 'helper'; json: boolean }
@@ -208,6 +210,12 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       const { values, positionals } = words(command, rest, { json: { type: 'boolean' }, all: { type: 'boolean' }, lab: { type: 'boolean' }, machine: { type: 'string' } }, { least: 0, most: 1, what: '' });
       if (positionals[0] === '' || values.machine === '') throw usage(command, 'a name is empty.');
       return { command, address: positionals[0], machine: values.machine as string | undefined, json: values.json === true, all: values.all === true, lab: values.lab === true };
+    }
+    case 'plan': {
+      const { values, positionals } = words(command, rest, { keep: { type: 'boolean' }, json: { type: 'boolean' } }, names);
+      const [machine, ...addresses] = positionals;
+      if (machine === '') throw usage(command, 'a name is empty.');
+      return { command, machine, addresses: [...new Set(addresses.map(pciAddress))], mode: values.keep === true ? 'kept' : 'start', json: values.json === true };
     }
     case 'bind': {
       const { positionals } = words(command, rest, {}, { least: 1, most: Infinity, what: 'the device\'s address' });

@@ -23,11 +23,11 @@ function optionsFor(machine: string | undefined): ReadOptions {
   const on = process.env.VITRINE_IN_LAB === '1' ? 'lab' : 'host';
   const base: ReadOptions = { roots: realRoots(), on, claims: claimsOf(library) };
   if (machine === undefined) return base;
-  const { name, memory } = library.config(library.find(machine));
-  return { ...base, machine: { name, memory } };
+  const { id, name, memory } = library.config(library.find(machine));
+  return { ...base, machine: { id, name, memory } };
 }
 
-function wrapped(text: string, indent: string, width = 110): string[] {
+export function wrapped(text: string, indent: string, width = 110): string[] {
   const rows: string[] = [];
   let row = '';
   for (const word of text.split(' ')) {
@@ -40,12 +40,18 @@ function wrapped(text: string, indent: string, width = 110): string[] {
   return row === '' ? rows : [...rows, `${indent}${row}`];
 }
 
-function findingLines(finding: Finding, indent = ''): string[] {
+/** What the app has a button for. */
+function actionLines({ actions = [] }: Finding, indent: string): string[] {
+  return actions.map(({ label }) => `${indent}  In Vitrine's window: ${plain(label)}`);
+}
+
+export function findingLines(finding: Finding, indent = ''): string[] {
   const deeper = `${indent}  `;
   return [
     ...wrapped(plain(finding.sentence), deeper).map((row, at) => (at === 0 ? `${indent}${SEVERITY_SIGNS[finding.severity]} ${row.trimStart()}` : row)),
     ...wrapped(plain(finding.remedy), `${deeper}  `),
     ...(finding.commands ?? []).map((command) => `${deeper}    ${plain(command)}`),
+    ...actionLines(finding, deeper),
     ...(finding.undo === undefined ? [] : [`${deeper}  Undo:`, ...finding.undo.map((command) => `${deeper}    ${plain(command)}`)]),
   ];
 }

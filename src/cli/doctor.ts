@@ -99,7 +99,7 @@ export function passthrough(found: HostDevices): Finding[] {
   const what = 'IOMMU, for giving devices to machines';
   const about = found.findings.filter(({ code }) => code !== 'kvm-unusable');
   const off = about.find(({ code }) => code === 'iommu-off');
-  const written = ({ remedy, commands = [] }: DeviceFinding) => [remedy, ...commands].filter(Boolean).join('\n    ');
+  const written = ({ remedy, commands = [], actions = [] }: DeviceFinding) => [remedy, ...commands, ...actions.map(({ label }) => `In Vitrine's window: ${label}`)].filter(Boolean).join('\n    ');
   const { iommu } = found;
   const first: Finding = off !== undefined || iommu === undefined
     ? { what, verdict: 'missing', found: off?.sentence.replace(/\.$/, '') ?? 'unknown', remedy: off === undefined ? '' : written(off) }

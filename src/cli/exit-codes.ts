@@ -10,6 +10,7 @@ export const EXIT_WRONG_STATE = 4;
 export const EXIT_RESET = 5;
 export const EXIT_CUT = 6;
 export const EXIT_NOT_POSSIBLE = 7;
+export const EXIT_NO_PERMISSION = 8;
 /** Added to the signal's number when a signal ended the command. */
 export const EXIT_SIGNAL = 128;
 
@@ -25,6 +26,11 @@ const BY_CODE: Record<string, number> = {
   'not-running': EXIT_WRONG_STATE,
   paused: EXIT_WRONG_STATE,
   'machine-running': EXIT_WRONG_STATE,
+  'device-gone': EXIT_NOT_POSSIBLE,
+  'device-moved': EXIT_NOT_POSSIBLE,
+  'device-replaced': EXIT_NOT_POSSIBLE,
+  'device-taken': EXIT_WRONG_STATE,
+  'only-gpu': EXIT_NOT_POSSIBLE,
   usage: EXIT_USAGE,
 };
 

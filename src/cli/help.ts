@@ -8,7 +8,8 @@ const EXITS = `Exit codes
   4      the machine is not in a state for this: it does not run, or it runs; the device is in use
   5      with "run": the guest reset itself, or hit a triple fault
   6      with "run": the machine was cut off (Ctrl+A X)
-  7      with "devices ADDRESS": it cannot be given to a machine as things are
+  7      with "devices ADDRESS" and "plan": it cannot be given to a machine as things are; with "start": its devices are not there
+  8      with "plan": nobody can be asked for permission here, or the privileged helper is not installed
   128+n  a signal ended the command
   With "run", a guest that writes V to isa-debug-exit (port 0xf4) ends it with (V * 2) + 1, whatever that means above.`;
 
@@ -31,6 +32,7 @@ export const HELP: Record<string, string> = {
   device      list, add and remove PCI devices of a running machine
   serve       open the window's pages to a browser on this computer
   devices     which devices of this computer can be given to machines, and why not
+  plan        what giving devices to a machine would change, and how it is undone
   bind        take devices from this computer and keep them for machines
   release     give them back
   helper      the small program that does so as root: whether it is installed, and how
@@ -93,6 +95,14 @@ possible) and its reason. With ADDRESS, such as 03:00.0: all about this device, 
   --all               also groups of bridges and parts of the board alone
   --json              everything, for programs
   --lab               the devices of the lab (an emulated host), for the machines that run there`,
+  plan: `Usage: vitrine plan NAME [ADDRESS…] [--keep] [--json]
+
+Shows what giving these devices (0000:03:00.0 or 03:00.0), with all of their IOMMU groups, to a machine would change on this computer beside the
+devices that it has: each step, what it means, how it is undone, what to know before, and the commands that do the same. It changes nothing.
+Without ADDRESS: what a start of the machine changes.
+
+  --keep              the computer lets go at once, until \`vitrine release\`, and not only while the machine runs
+  --json              everything, for programs`,
   bind: `Usage: vitrine bind ADDRESS…
 
 Takes PCI devices (0000:03:00.0 or 03:00.0) from their drivers, gives them to vfio-pci, and gives their IOMMU groups to you, so that machines of

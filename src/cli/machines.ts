@@ -6,6 +6,14 @@ import { sentence, toProblem, VitrineError } from '../shared/errors.ts';
 import type { LibraryEntry } from '../shared/protocol/front.ts';
 import type { Progress } from '../shared/protocol/wire.ts';
 import { isHeld, lastOutcome } from '../vmm/server/run-record.ts';
+import { claimsOf } from '../main/host-devices/claims.ts';
+import { readHostDevices } from '../main/host-devices/read.ts';
+import { realRoots, TREE_VARIABLE } from '../main/host-devices/roots.ts';
+import { hostPlace, leaseOn } from '../main/passthrough/place.ts';
+import { settleDevices } from '../main/passthrough/before-start.ts';
+import { hostDevicesOf } from '../main/passthrough/identity.ts';
+import type { MachineConfig } from '../shared/machine-config.ts';
+import type { BackendChoice } from '../main/launcher/backend.ts';
 import { entryOf } from '../main/front/tracker.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
 import { connectRunning, firstState, startMachine, whyThere } from '../main/launcher/launch.ts';
@@ -79,18 +87,27 @@ export function showProgress({ err }: Output): { progress: (progress: Progress) 
   };
 }
 
+/** The configuration to start with: host devices are where its file says, or have certainly moved. Throws codes "device-…". */
+async function settled(library: Library, config: MachineConfig, choice: BackendChoice, { err }: Output): Promise<MachineConfig> {
+  const written = (process.env[TREE_VARIABLE] ?? '') !== '';
+  if (hostDevicesOf(config).length === 0 || (choice.backend.linux === 'lab' && !written) || isHeld(library.folderOf(config.id))) return config;
+  const claims = claimsOf(library);
+  const found = readHostDevices({ roots: realRoots(), claims, machine: { id: config.id, name: config.name, memory: config.memory } });
+  return settleDevices(config, { library, found, claims, onNote: (note) => err(`${note}\n`) });
+}
+
 export function start(names: string[], output: Output): Promise<number> {
   const choice = chooseBackend();
   const told = new Set<string>();
   return forEach(names, output, 'start the machine', async (id, library) => {
     const chosen = await choice;
-    const config = library.config(id);
+    const config = await settled(library, library.config(id), chosen, output);
     const why = whyThere(config, chosen);
     if (why !== '' && !told.has(why)) output.err(`${why}\n`);
     told.add(why);
     const { progress, end } = showProgress(output);
     try {
-      await startMachine({ folder: library.folderOf(id), config, choice: chosen, progress });
+      await startMachine({ folder: library.folderOf(id), config, choice: chosen, progress, lease: leaseOn(hostPlace(process.env)) });
     } finally {
       end();
     }

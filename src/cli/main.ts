@@ -13,6 +13,7 @@ import { HELP } from './help.ts';
 import { bind, helper, release } from './lease.ts';
 import type { Output } from './machines.ts';
 import { addDevice, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
+import { plan } from './plan.ts';
 import { run } from './run.ts';
 import { defaultReportPath, tryAll, writeReport } from './selftest.ts';
 
@@ -70,6 +71,8 @@ async function perform(request: Request): Promise<number> {
       return EXIT_OK;
     case 'devices':
       return devices(request, output);
+    case 'plan':
+      return plan(request, output);
     case 'bind':
       return bind(request.addresses, output);
     case 'release':

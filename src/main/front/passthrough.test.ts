@@ -1,6 +1,6 @@
 // The front's calls about giving devices away, on written hosts on which the helper plays: as the wizard makes them.
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -11,8 +11,9 @@ import { VitrineError } from '../../shared/errors.ts';
 import type { HostDeviceConfig } from '../../shared/machine-config.ts';
 import type { GiveChoice, Leases } from '../../shared/passthrough.ts';
 import { ProtocolClient } from '../../shared/protocol/client.ts';
+import type { LibraryEntry } from '../../shared/protocol/front.ts';
 import { frontProtocol } from '../../shared/protocol/front.ts';
-import { beginRun } from '../../vmm/server/run-record.ts';
+import { beginRun, readRunInfo } from '../../vmm/server/run-record.ts';
 import { HOSTS } from '../host-devices/testing/hosts.ts';
 import { playHost } from '../lease/testing/played-host.ts';
 import { Library } from '../library/library.ts';
@@ -195,5 +196,40 @@ test('buttons: take it out of another machine, load KVM\'s module, give back wha
   await client.call('remedy', { verb: 'release', addresses: [NIC] });
   assert.deepEqual([host.driverOf(NIC), devices().length], ['e1000e', 1]);
   await assert.rejects(client.call('remedy', { verb: 'release', addresses: [NIC] }), refusedAs('lease-not-leased'));
+  client.close();
+});
+
+test('a machine whose device has moved says so before it starts, and starts when it is told where', { skip }, async (t) => {
+  const { host, client, id, library } = await fronted(t, HOSTS.intelDesktop);
+  let shown: LibraryEntry | undefined;
+  const identity = { name: '82574L', vendorId: '8086', deviceId: '10d3' };
+  const moved = (serial?: string) => library.update(id, { devices: [{ kind: 'vfio-pci', address: '0000:09:00.0', identity: { ...identity, ...(serial === undefined ? {} : { serial }) } }] });
+  await moved();
+  client.watch('machines', (machines) => (shown = machines[id]), never);
+  await until('it is said', () => shown?.deviceTroubles !== undefined);
+  assert.deepEqual(shown!.deviceTroubles, [{
+    address: '0000:09:00.0', name: '82574L', kind: 'moved', sentence: '82574L is not in slot 09:00.0 any more, but in slot 03:00.0.', remedy: 'Use it at 03:00.0.', to: NIC,
+  }]);
+  await assert.rejects(client.call('startMachine', { id }), refusedAs('device-moved'));
+  assert.deepEqual(host.log(), []);
+  await assert.rejects(client.call('remedy', { verb: 'use-at', id, address: '0000:09:00.0', to: '0000:0a:00.0' }), refusedAs('no-such-device'));
+  await client.call('remedy', { verb: 'use-at', id, address: '0000:09:00.0', to: NIC });
+  assert.deepEqual(library.config(id).devices, [{ kind: 'vfio-pci', address: NIC, identity: { ...identity, name: '82574L Gigabit Network Connection' } }]);
+  await until('all is well', () => shown?.deviceTroubles === undefined);
+  // Its serial number says that it is the same: nobody has to be asked.
+  writeFileSync(join(host.device('03:00.0'), 'serial_number'), '00-11-22\n');
+  await moved('00-11-22');
+  await client.call('startMachine', { id });
+  assert.equal((library.config(id).devices[0] as HostDeviceConfig).address, NIC);
+  assert.equal(host.driverOf(NIC), 'vfio-pci');
+  await until('it runs', () => shown?.state === 'running');
+  // Another machine with the same device cannot have it now.
+  const other = library.create({ name: 'Other', memory: GiB, cpus: 1, boot: { kernel: 'fake:run' }, devices: [{ kind: 'vfio-pci', address: NIC }] });
+  await assert.rejects(client.call('startMachine', { id: other }), refusedAs('device-taken'));
+  const leases = watched(client);
+  await until('it is held', () => given(leases())[0] === '03:00.0 held e1000e Router');
+  process.kill(readRunInfo(library.folderOf(id))!.pid, 'SIGKILL');
+  await until('the computer has it back', () => host.driverOf(NIC) === 'e1000e');
+  await until('it is told', () => leases().given.length === 0);
   client.close();
 });

@@ -12,7 +12,7 @@ import type { HostDevices } from '../../shared/host-devices.ts';
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import type { GiveChoice } from '../../shared/passthrough.ts';
 import { isHeld } from '../../vmm/server/run-record.ts';
-import { claimsIn } from '../host-devices/claims.ts';
+import { claimsIn, claimsOf } from '../host-devices/claims.ts';
 import type { Claim } from '../host-devices/findings/finding.ts';
 import { TREE_VARIABLE } from '../host-devices/roots.ts';
 import type { Reader } from '../host-devices/watch.ts';
@@ -25,15 +25,18 @@ import { ensureBuiltins } from '../library/builtin.ts';
 import type { Library } from '../library/library.ts';
 import type { LibraryWatcher } from '../library/watch.ts';
 import { watchLibrary } from '../library/watch.ts';
+import { settleDevices } from '../passthrough/before-start.ts';
 import { LeasesWatch } from '../passthrough/given.ts';
+import { hostDevicesOf } from '../passthrough/identity.ts';
 import type { Performing } from '../passthrough/perform.ts';
 import { giveDevices, takeDevices } from '../passthrough/perform.ts';
 import type { HostPlace } from '../passthrough/place.ts';
-import { hostPlace } from '../passthrough/place.ts';
+import { hostPlace, leaseOn } from '../passthrough/place.ts';
 import type { PlanQuestion } from '../passthrough/plan.ts';
 import { planFor } from '../passthrough/plan.ts';
 import { doRemedy } from '../passthrough/remedies.ts';
 import { Tracker } from './tracker.ts';
+import { TroubleWatch } from './troubles.ts';
 
 export interface ServiceOptions {
   shell: Host['shell'];
@@ -65,6 +68,11 @@ export class FrontService {
   readonly #devices: DeviceWatch;
   readonly #place: HostPlace;
   readonly #leases: LeasesWatch;
+  readonly #troubles: TroubleWatch;
+  /** How many watch the machines. */
+  #watching = 0;
+  /** Devices are read on this host, written or real, and not in the lab: known when KVM was probed. */
+  #here = false;
   /** Changes of one machine's devices that are under way: they come one after another. */
   readonly #changes = new Map<string, Promise<unknown>>();
   #watcher: LibraryWatcher | null = null;
@@ -74,8 +82,10 @@ export class FrontService {
     this.#devices = new DeviceWatch(() => this.#startReader());
     this.#place = hostPlace(options.env);
     this.#leases = new LeasesWatch(this.#place, () => this.#claims());
+    this.#troubles = new TroubleWatch(this.#devices, () => this.#showAll());
     this.machines.subscribe(() => {
       this.#devices.setClaims(this.#claims());
+      this.#wantTroubles();
       this.#leases.look();
     });
     this.host = new Watched<Host>({
@@ -92,6 +102,8 @@ export class FrontService {
     this.#choice = chooseBackend(options.env);
     this.#choice.then(
       ({ kvm, backend, forced, why }) => {
+        this.#here = backend.linux !== 'lab' || this.#written;
+        this.#wantTroubles();
         this.host.update({ state: 'ready', kvm: { usable: kvm.usable, canBootLinux: kvm.canBootLinux, problem: kvm.problem ?? undefined }, backend, forced, why });
       },
       // VITRINE_BACKEND holds nonsense: said here, and again by each start.
@@ -111,6 +123,7 @@ export class FrontService {
   close(): void {
     this.#watcher?.close();
     this.#devices.close();
+    this.#troubles.want(false);
     this.#leases.close();
     for (const tracker of this.#trackers.values()) tracker.close();
     this.#trackers.clear();
@@ -136,10 +149,11 @@ export class FrontService {
     },
     startMachine: async ({ id }, { progress, signal }) => {
       const { library, env, entry } = this.#options;
-      const config = library.config(id);
-      const { starter, files } = this.#place;
-      const lease = files === undefined ? undefined : { starter, files: files() };
-      const start = async () => startMachine({ folder: library.folderOf(id), config, choice: await this.#choice, env, progress, signal, entry, lease });
+      const choice = await this.#choice;
+      const start = async () => {
+        const config = await this.#settled(library.config(id), (text) => progress({ done: 0, text }), signal);
+        return startMachine({ folder: library.folderOf(id), config, choice, env, progress, signal, entry, lease: leaseOn(this.#place) });
+      };
       const tracker = this.#trackers.get(id);
       await (tracker === undefined ? start() : tracker.launching(start));
       return {};
@@ -158,8 +172,18 @@ export class FrontService {
 
   readonly topics: TopicHandlers<FrontProtocol> = {
     machines: (update) => {
+      this.#watching++;
+      this.#wantTroubles();
       update(this.machines.value);
-      return this.machines.subscribe(update);
+      const stop = this.machines.subscribe(update);
+      let over = false;
+      return () => {
+        stop();
+        if (over) return;
+        over = true;
+        this.#watching--;
+        this.#wantTroubles();
+      };
     },
     host: (update) => {
       update(this.host.value);
@@ -169,12 +193,40 @@ export class FrontService {
     leases: (update) => this.#leases.watch(update),
   };
 
+  get #written(): boolean {
+    return (this.#options.env[TREE_VARIABLE] ?? '') !== '';
+  }
+
   /** Devices are read where Linux machines run: on this host, or in the lab. */
   async #startReader(): Promise<Reader> {
     const { env, library } = this.#options;
-    const written = (env[TREE_VARIABLE] ?? '') !== '';
-    const inLab = !written && (await this.#choice.then(({ backend }) => backend.linux === 'lab', () => false));
+    const inLab = !this.#written && (await this.#choice.then(({ backend }) => backend.linux === 'lab', () => false));
     return startReader(env, inLab ? library.folder : undefined)();
+  }
+
+  /** Watches the devices while somebody watches the machines and one has devices of this computer; the lab is not started for that. */
+  #wantTroubles(): void {
+    const some = Object.values(this.machines.value).some(({ config }) => config !== undefined && hostDevicesOf(config).length > 0);
+    this.#troubles.want(this.#watching > 0 && some && this.#here);
+  }
+
+  /** The machine with its troubles. */
+  #show({ deviceTroubles: _, ...entry }: LibraryEntry): LibraryEntry {
+    const deviceTroubles = this.#troubles.of(entry.config, this.#claims());
+    return deviceTroubles === undefined ? entry : { ...entry, deviceTroubles };
+  }
+
+  #showAll(): void {
+    const shown = Object.fromEntries(Object.entries(this.machines.value).map(([id, entry]) => [id, this.#show(entry)]));
+    if (!sameJson(shown, this.machines.value)) this.machines.set(shown);
+  }
+
+  /** The configuration to start with. A machine that runs is left alone; in the lab, the machine itself says what it lacks. */
+  async #settled(config: MachineConfig, onNote: (note: string) => void, signal: AbortSignal): Promise<MachineConfig> {
+    const { library } = this.#options;
+    if (hostDevicesOf(config).length === 0 || !this.#here || isHeld(library.folderOf(config.id))) return config;
+    const found = await this.#read(config, signal);
+    return settleDevices(config, { library, found, claims: claimsOf(library), onNote });
   }
 
   #claims(): Claim[] {
@@ -220,7 +272,8 @@ export class FrontService {
       return;
     }
     const set = (entry: LibraryEntry) => {
-      if (!sameJson(this.machines.value[id], entry)) this.machines.set({ ...this.machines.value, [id]: entry });
+      const shown = this.#show(entry);
+      if (!sameJson(this.machines.value[id], shown)) this.machines.set({ ...this.machines.value, [id]: shown });
     };
     this.#trackers.set(id, new Tracker(id, join(this.#options.library.folder, id), this.#options.env, set));
   }

@@ -69,3 +69,8 @@ export function hostPlace(env: NodeJS.ProcessEnv): HostPlace {
     },
   };
 }
+
+/** For the launcher (`startMachine`): undefined on this computer. */
+export function leaseOn({ starter, files }: HostPlace): { starter?: Starter; files: LeaseHostFiles } | undefined {
+  return files === undefined ? undefined : { starter, files: files() };
+}

@@ -151,7 +151,7 @@ test('refused: the reason of the worst finding, what is gone, what runs', (t) =>
   };
   assert.equal(no(HOSTS.intelDesktop, ['13']), 'host-needs-it: Drive nvme0: your computer\'s system is on this.');
   assert.equal(no(HOSTS.bootDiskInGroup, ['7']), 'host-needs-it: Drive nvme0: your computer\'s system is on this.');
-  assert.match(no(HOSTS.oneGpu, ['2']), /^only-gpu: Radeon RX 7600: it is the only graphics card/);
+  assert.match(no(HOSTS.oneGpu, ['2'], { choice: { groups: ['2'], mode: 'kept', roms: {} } }), /^only-gpu: Radeon RX 7600: it is the only graphics card/);
   assert.match(no(HOSTS.noIommu, ['0000:01:00']), /^iommu-off: Workstation: /i);
   assert.match(no(HOSTS.noRemapping, ['4']), /^no-interrupt-remapping: Workstation: interrupts are not remapped/);
   assert.match(no(HOSTS.limits, ['5'], { config: machine({ memory: 5 * GiB }) }), /^memory-pinned: Workstation: /);
@@ -163,6 +163,14 @@ test('refused: the reason of the worst finding, what is gone, what runs', (t) =>
   assert.match(no(HOSTS.intelDesktop, [], { config: machine({ devices: [{ kind: 'vfio-pci', address: '0000:01:00.0' }] }) }), /^group-shared: Workstation: AD102 High Definition Audio Controller \(01:00\.1\) is in group 11 as well/);
   assert.match(no(HOSTS.intelDesktop, ['15'], { config: machine({ devices: [{ kind: 'vfio-pci', address: '0000:09:00.0' }] }) }), /^device-gone: Workstation: there is no device in slot 09:00\.0/i);
   assert.match(no(HOSTS.intelDesktop, ['15'], { choice: { groups: ['15'], mode: 'start', roms: { '0000:03:00.0': { file: 'card.rom' } } } }), /^bad-machine/);
+});
+
+test('the only graphics card: not from its desktop, but for a start from a text console', (t) => {
+  const plan = checked(planFor(question(played(t, HOSTS.oneGpu), ['2'])));
+  assert.deepEqual([plan.problem, plan.verdict], [undefined, 'with-care']);
+  assert.match(said(plan)[2], /^Stop the driver `amdgpu` for slot 01:00\.0 \| The screen on its DisplayPort goes dark\. No other screen is in use\./);
+  const warning = plan.warnings.find(({ code }) => code === 'only-gpu');
+  assert.deepEqual([warning?.severity, warning?.commands], ['refused', ['vitrine start NAME']]);
 });
 
 /** What the helper must have written for these steps to be done, and nothing more. */

@@ -75,6 +75,13 @@ function missingFrom(key: string, addresses: readonly string[], { groups, device
   return groups[key].devices.filter(stays);
 }
 
+/** Only the desktop that asks is in the way: of the only graphics card, or of what is in its group. */
+function onlyNotFromHere({ code, aspect, facts }: Finding, { devices }: HostDevices): boolean {
+  if (code === 'only-gpu') return aspect === 'desktop';
+  if (code !== 'group-shared' || !Array.isArray(facts.stay)) return false;
+  return facts.stay.every((address) => devices[address].findings.every((each) => each.severity !== 'refused' || each.code === 'group-shared' || (each.code === 'only-gpu' && each.aspect === 'desktop')));
+}
+
 function refusal(question: PlanQuestion, all: readonly string[]): Problem | undefined {
   const { found, config, running, claims, choice } = question;
   const problem = (why: string, remedy: string, code: string, on = config.name): Problem => ({ attempted: 'give devices to the machine', on, why, remedy, code });
@@ -89,7 +96,8 @@ function refusal(question: PlanQuestion, all: readonly string[]): Problem | unde
   if (running) return problem('it is running.', 'Shut it down first.', 'machine-running');
   const findings = findingsOf(found, all);
   // What concerns one device tells more than that it is in the group of another.
-  const refused = findings.filter(({ severity }) => severity === 'refused');
+  // A machine that has the only graphics card can be started from a text console, or over SSH: nothing ends by giving it at its start.
+  const refused = findings.filter((each) => each.severity === 'refused' && !(choice.mode === 'start' && onlyNotFromHere(each, found)));
   const worst = refused.find(({ devices, code }) => devices.length === 0 && code !== 'memory-pinned') ?? refused.find(({ code }) => code !== 'group-shared') ?? refused[0];
   if (worst !== undefined) return problem(within(worst.sentence), worst.remedy, worst.code, worst.devices.length === 0 ? config.name : listed(worst.devices.map((address) => found.devices[address].name)));
   const groups = [...new Set(all.map((address) => found.devices[address].group))];
@@ -141,7 +149,7 @@ export function planFor(question: PlanQuestion): Plan {
   const changes = requests.length > 0 && steps.some(({ what }) => what === 'unbind' || what === 'bind' || what === 'permit' || what === 'module');
   return {
     devices: all,
-    verdict: problem === undefined ? WORSE[severity] : 'not-possible',
+    verdict: problem !== undefined ? 'not-possible' : severity === 'refused' ? 'with-care' : WORSE[severity],
     ...(problem === undefined ? {} : { problem }),
     steps,
     warnings: findings.filter((each) => each.severity !== 'information' && (problem !== undefined || !MENDED.has(each.code))),
