@@ -19,12 +19,12 @@ import { frontProtocol } from '../../src/shared/protocol/front.ts';
 import type { LabCommand } from '../client.ts';
 import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
+import { nodeWords } from '../node-words.ts';
 import { LAB_DEVICES } from '../options.ts';
 
 const PATIENCE = 120_000;
 const top = fileURLToPath(new URL('../..', import.meta.url));
-/** Under QEMU's emulation V8 has crashed while it compiled WebAssembly (which strips the types) a second time, to be quicker. */
-const node = [process.execPath, '--disable-warning=ExperimentalWarning', '--liftoff-only'];
+const node = [process.execPath, ...nodeWords(true)];
 const cli = fileURLToPath(new URL('../../src/cli/main.ts', import.meta.url));
 const entry = fileURLToPath(new URL('../../src/main/host-devices/main.ts', import.meta.url));
 const NIC = '0000:00:05.0';

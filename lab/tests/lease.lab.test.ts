@@ -5,37 +5,28 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { HELPER, installCommands } from '../../src/main/lease/installed.ts';
+import { HELPER } from '../../src/main/lease/installed.ts';
 import { AnswerReader } from '../../src/main/lease/protocol.ts';
 import type { LeaseAnswer } from '../../src/main/lease/protocol.ts';
 import type { LabCommand } from '../client.ts';
-import { startLab } from '../host.ts';
 import type { LabHost } from '../host.ts';
+import { nodeWords } from '../node-words.ts';
+import { LeaseLab, NIC, PATIENCE } from './support/lease-lab.ts';
 
-const PATIENCE = 180_000;
 const top = fileURLToPath(new URL('../..', import.meta.url));
-const [NIC, NVME, EDU] = ['0000:00:05.0', '0000:00:06.0', '0000:00:07.0'] as const;
+const [NVME, EDU] = ['0000:00:06.0', '0000:00:07.0'] as const;
 const MiB = 2 ** 20;
 const KERNELS = process.env.VITRINE_LONG === '1' ? (['6.12', '6.1'] as const) : (['6.12'] as const);
 
+let host: LeaseLab;
 let lab: LabHost;
 let uid: string;
 let groups: Record<string, string>;
 
-/** Runs a line in a shell; its output. Fails when its exit code is not 0. */
-async function sh(line: string, user: 'root' | 'user' = 'root'): Promise<string> {
-  const { code, stdout, stderr } = await lab.run(['sh', '-c', line], { cwd: '/', user, timeout: PATIENCE });
-  assert.equal(code, 0, `${line}: ${stdout}${stderr}`);
-  return stdout.trim();
-}
-
-async function until(what: string, line: string): Promise<void> {
-  // One command that waits inside: each one of its own takes the lab a while.
-  await sh(`n=0; until ${line}; do n=$((n+1)); [ $n -lt 1200 ] || { echo 'it never came to this: ${what}'; exit 1; }; sleep 0.1; done`);
-}
-
+const sh = (line: string, user: 'root' | 'user' = 'root'): Promise<string> => host.sh(line, user);
+const until = (what: string, condition: string): Promise<void> => host.until(what, condition);
 const driverOf = (address: string): Promise<string> => sh(`basename "$(readlink /sys/bus/pci/devices/${address}/driver || echo none)"`);
-const bindingOf = (address: string): Promise<string> => sh(`cd /sys/bus/pci/devices/${address}; basename "$(readlink driver || echo none)"; cat driver_override`);
+const bindingOf = (address: string): Promise<string> => host.bindingOf(address);
 
 /** A lease as pkexec would start it for the lab's user. */
 class Session {
@@ -83,31 +74,11 @@ class Session {
   }
 }
 
-/** The process ids of helper and guardian, of the lease that there is. */
-async function helpers(): Promise<{ helper: number; guardian: number }> {
-  const helper = Number((await sh('sed -n "1s/.* //p" /run/vitrine/lease.*')));
-  return { helper, guardian: Number(await sh(`cat /proc/${helper}/task/${helper}/children`)) };
-}
-
-/** The NIC's driver has it, under its name, and frames go both ways. */
-async function nicWorks(name: string): Promise<void> {
-  await until('the link has its name', `[ -e /sys/bus/pci/devices/${NIC}/net/${name} ]`);
-  assert.equal(await bindingOf(NIC), 'e1000e\n(null)');
-  await sh(`/run/lab/busybox ip link set ${name} up`);
-  await until('the link is up', `grep -q 1 /sys/class/net/${name}/carrier`);
-  await sh(`/run/lab/busybox udhcpc -i ${name} -n -q -t 20 -T 1 -s /bin/true`);
-}
-
 for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}`, () => {
-  let link: string;
-
   before(async () => {
-    lab = await startLab({ kernel, iommu: 'intel', devices: ['e1000e', 'nvme', 'edu'] });
-    uid = await sh('id -u', 'user');
-    // Exactly what users are told to do.
-    for (const line of installCommands({ helper: path.join(top, 'build/native/vitrine-helper'), policy: path.join(top, 'native/lease/org.vitrine.helper.policy') })) await sh(line.replace(/^sudo /, ''));
+    host = await LeaseLab.start({ kernel, iommu: 'intel', devices: ['e1000e', 'nvme', 'edu'] });
+    ({ lab, uid } = host);
     groups = Object.fromEntries(await Promise.all([NIC, NVME, EDU].map(async (address) => [address, await sh(`basename $(readlink /sys/bus/pci/devices/${address}/iommu_group)`)])));
-    link = await sh(`ls /sys/bus/pci/devices/${NIC}/net`);
   });
   after(() => lab?.stop());
 
@@ -117,7 +88,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
   });
 
   it('gives a network card to the user and back to its driver, which works again', async () => {
-    await nicWorks(link);
+    await host.nicWorks();
     const session = await Session.open();
     assert.deepEqual((await session.ask(`plan ${NIC}`)).data.map(({ words }) => words.join(' ')), [`override ${NIC} -`, `unbind ${NIC} e1000e`, `bind ${NIC} vfio-pci`]);
     assert.equal(await driverOf(NIC), 'e1000e');
@@ -137,7 +108,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
     assert.equal(await driverOf(NIC), 'vfio-pci');
     machine.stdin.end();
     assert.equal((await session.command.exited).code, 0);
-    await nicWorks(link);
+    await host.nicWorks();
     assert.equal(await sh('ls /run/vitrine'), 'lock');
   });
 
@@ -146,7 +117,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
       const session = await Session.open();
       await session.ask(`bind ${NIC}`);
       await session.ask(`permit ${groups[NIC]}`);
-      const { helper, guardian } = await helpers();
+      const { helper, guardian } = await host.helpers();
       // Stopped, so that it gets itself no other guardian in between.
       await sh(both ? `kill -STOP ${helper}; kill -9 ${guardian}; kill -9 ${helper}` : `kill -9 ${helper}`);
       await session.command.exited;
@@ -155,7 +126,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
         assert.match(await sh(`${HELPER} list`), /^note undid what a helper that was killed had left\nhello 1 0\n\nok$/);
       }
       await until('the journal is gone', '[ "$(ls /run/vitrine)" = lock ]');
-      await nicWorks(link);
+      await host.nicWorks();
     }
   });
 
@@ -221,7 +192,7 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
   const helpersPid = (): Promise<string> => sh('echo $PPID');
 
   it('binds and releases for the command line', async () => {
-    const vitrine = (words: string, user: 'root' | 'user') => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', '--liftoff-only', path.join(top, 'src/cli/main.ts'), ...words.split(' ')], { cwd: '/', user, timeout: PATIENCE, env: user === 'root' ? { SUDO_UID: uid } : {} });
+    const vitrine = (words: string, user: 'root' | 'user') => lab.run([process.execPath, ...nodeWords(true), path.join(top, 'src/cli/main.ts'), ...words.split(' ')], { cwd: '/', user, timeout: PATIENCE, env: user === 'root' ? { SUDO_UID: uid } : {} });
     await sh('[ ! -e /usr/bin/pkexec ] || mount --bind /dev/null /usr/bin/pkexec');
     const asked = await vitrine('bind 00:07.0', 'user');
     assert.equal(asked.code, 1, asked.stderr);
@@ -243,17 +214,15 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
 
   it('is started by polkit when that says yes, and the user is told when it says no, or nobody can be asked', { skip: !fs.existsSync('/usr/bin/pkexec') && 'pkexec is not installed' }, async () => {
     const script = path.join(top, 'lab/tests/support/open-lease.ts');
-    const open = () => lab.run([process.execPath, '--disable-warning=ExperimentalWarning', '--liftoff-only', script, EDU], { cwd: top, timeout: PATIENCE });
-    const decide = (result: string) => sh(`echo 'polkit.addRule(function(action, subject) { if (action.id == "org.vitrine.helper.lease" && subject.user == "'"$(id -nu ${uid})"'") return ${result}; });' > /etc/polkit-1/rules.d/10-test.rules; ` +
-      '[ ! -e /run/polkitd.pid ] || kill $(cat /run/polkitd.pid); /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 & echo $! > /run/polkitd.pid; n=0; until dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.PolicyKit1 2>/dev/null | grep -q "uint32 $(cat /run/polkitd.pid)$"; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done');
-    await sh('mkdir -p /run/dbus /etc/polkit-1/rules.d; mount -t tmpfs -o mode=755 tmpfs /etc/polkit-1/rules.d; dbus-daemon --system --fork --nopidfile');
-    await decide('polkit.Result.YES');
+    const open = () => lab.run([process.execPath, ...nodeWords(true), script, EDU], { cwd: top, timeout: PATIENCE });
+    await host.startPolkit();
+    await host.decide('polkit.Result.YES');
     const yes = await open();
     assert.deepEqual([yes.code, yes.stdout], [0, `bound, driver vfio-pci\nended with 0\n`], yes.stderr);
     assert.equal(await bindingOf(EDU), 'none\n(null)');
-    await decide('polkit.Result.NO');
+    await host.decide('polkit.Result.NO');
     assert.match((await open()).stdout, /^lease-denied Cannot give devices to the machine: permission was refused\./);
-    await decide('polkit.Result.NOT_HANDLED');
+    await host.decide('polkit.Result.NOT_HANDLED');
     assert.match((await open()).stdout, new RegExp(`^lease-no-agent .*no authentication agent runs.*\\| sudo ${HELPER} apply`, 's'));
     assert.equal(await bindingOf(EDU), 'none\n(null)');
   });
