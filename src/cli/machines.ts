@@ -16,6 +16,7 @@ import type { MachineConfig } from '../shared/machine-config.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
 import { entryOf } from '../main/front/tracker.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
+import { addDeviceTo } from '../main/launcher/host-lease.ts';
 import { connectRunning, firstState, startMachine, whyThere } from '../main/launcher/launch.ts';
 import { ensureBuiltins } from '../main/library/builtin.ts';
 import { Library } from '../main/library/library.ts';
@@ -179,7 +180,7 @@ export function addDevice(name: string, device: DeviceWish, output: Output): Pro
   return forEach([name], output, attempted, async (id, library) => {
     const connection = await connected(library, id, attempted);
     try {
-      const { slot, told } = await connection.client.call('addDevice', { device });
+      const { slot, told } = await addDeviceTo(connection, await firstState(connection), device);
       output.out(`${slot}\n`);
       if (!told) output.err('The guest does not listen for new devices: it finds this one when it looks for PCI devices again.\n');
     } finally {

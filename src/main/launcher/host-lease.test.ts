@@ -1,4 +1,4 @@
-// Starting a machine with devices of a host made of files: what it holds while it runs, and that all of it comes back.
+// Machines with devices of a host made of files, at their start and added later: what they hold while they run, and that all of it comes back.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -12,7 +12,8 @@ import type { Starter } from '../lease/start.ts';
 import { compileHelper, FakeHost } from '../lease/testing/fake-host.ts';
 import { Library } from '../library/library.ts';
 import type { BackendChoice } from './backend.ts';
-import { needsLease } from './host-lease.ts';
+import type { MachineConnection } from '../machine-connection.ts';
+import { addDeviceTo, needsLease } from './host-lease.ts';
 import { startMachine } from './launch.ts';
 
 const entry = fileURLToPath(new URL('../../vmm/server/testing/fake-entry.ts', import.meta.url));
@@ -91,4 +92,43 @@ test('nobody is asked where everything is there already', { skip: process.getuid
   assert.deepEqual([needsLease(config, there), needsLease(config, { ...there, limits: LITTLE })], [false, true]);
   host.remove();
   bound.remove();
+});
+
+test('a device added to a running machine goes back when the machine has closed it, and at once when it was not added', async () => {
+  for (const ends of ['added', 'refused'] as const) {
+    const { host, initial, options } = prepare(NIC, 2 ** 40);
+    const { pid } = process;
+    // The machine opens the device's group, or does not.
+    const call = async (method: string): Promise<{ slot: number; told: boolean }> => {
+      assert.equal(method, 'addDevice');
+      assert.equal(host.driverOf(NIC), 'vfio-pci');
+      assert.equal(readFileSync(host.path('asked'), 'utf8'), `memlock ${pid} ${(64 + 128) * MiB}\n`);
+      if (ends === 'refused') throw new VitrineError({ attempted: 'add the device', on: NIC, why: 'it does not answer.', remedy: '', code: 'device-gone' });
+      host.put('busy/1', '');
+      return { slot: 4, told: true };
+    };
+    const connection = { client: { call } } as unknown as MachineConnection;
+    const added = addDeviceTo(connection, { id: 'm', pid, memory: 64 * MiB, backend: 'kvm' }, { kind: 'vfio-pci', address: NIC }, options.lease);
+    if (ends === 'refused') {
+      await assert.rejects(added, (error) => error instanceof VitrineError && error.problem.code === 'device-gone');
+      assert.deepEqual(host.journals(), []);
+    } else {
+      assert.deepEqual(await added, { slot: 4, told: true });
+      await until('the helper waits, and nobody else may open the group', () => host.log().filter((line) => line.startsWith('owner 1 ')).length === 2);
+      assert.equal(host.driverOf(NIC), 'vfio-pci');
+      rmSync(host.path('busy/1'));
+      await until('the host has it back', () => host.journals().length === 0);
+    }
+    assert.equal(host.snapshot(), initial);
+    host.remove();
+  }
+});
+
+test('a machine in the lab, and one that gets a device of another kind, take nothing from this host', async () => {
+  const { host, initial, options } = prepare(NIC, 2 ** 40);
+  const connection = { client: { call: async () => ({ slot: 4, told: false }) } } as unknown as MachineConnection;
+  await addDeviceTo(connection, { id: 'm', pid: 1, memory: 64 * MiB, backend: 'lab' }, { kind: 'vfio-pci', address: NIC }, options.lease);
+  await addDeviceTo(connection, { id: 'm', pid: 1, memory: 64 * MiB, backend: 'kvm' }, { kind: 'pci-test' }, options.lease);
+  assert.deepEqual([host.snapshot(), host.log()], [initial, []]);
+  host.remove();
 });
