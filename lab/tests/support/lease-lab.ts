@@ -86,9 +86,9 @@ export class LeaseLab {
     await this.sh('mkdir -p /run/dbus /etc/polkit-1/rules.d; mount -t tmpfs -o mode=755 tmpfs /etc/polkit-1/rules.d; dbus-daemon --system --fork --nopidfile');
   }
 
-  /** Has polkitd answer so when the user asks for a lease: `result` is an expression of its rules, as `polkit.Result.YES`. */
+  /** Has polkitd answer so when the user asks for the helper: `result` is an expression of its rules, as `polkit.Result.YES`. */
   async decide(result: string): Promise<void> {
-    const rule = `polkit.addRule(function(action, subject) { if (action.id == "org.vitrine.helper.lease" && subject.user == "'"$(id -nu ${this.uid})"'") return ${result}; });`;
+    const rule = `polkit.addRule(function(action, subject) { if (action.id.indexOf("org.vitrine.helper.") == 0 && subject.user == "'"$(id -nu ${this.uid})"'") return ${result}; });`;
     const asked = 'dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetConnectionUnixProcessID string:org.freedesktop.PolicyKit1 2>/dev/null | grep -q "uint32 $(cat /run/polkitd.pid)$"';
     await this.sh(`echo '${rule}' > /etc/polkit-1/rules.d/10-test.rules; [ ! -e /run/polkitd.pid ] || kill $(cat /run/polkitd.pid); /usr/lib/polkit-1/polkitd --no-debug >/dev/null 2>&1 & echo $! > /run/polkitd.pid; n=0; until ${asked}; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done`);
   }
