@@ -126,7 +126,8 @@ static bool sets_ids(const char *name, void *context) {
     char *const found = context;
     static char text[MAX_CONF];
     const size_t length = strlen(name);
-    if (strcmp(name, FILE_NAME) == 0 || length < 5 || strcmp(name + length - 5, ".conf") != 0) return true;
+    // Ours is somebody else's when nothing of it is written down.
+    if ((strcmp(name, FILE_NAME) == 0 && (state.reserved_count > 0 || state.due)) || length < 5 || strcmp(name + length - 5, ".conf") != 0) return true;
     const int etc = open_top(TOP);
     const ssize_t size = etc < 0 ? -1 : read_text(etc, path_of(FOLDER "/%.200s", name), text, sizeof text);
     if (etc >= 0) close(etc);

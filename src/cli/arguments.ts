@@ -33,7 +33,7 @@ export type Request =
   | { command: 'plan'; machine: string; addresses: string[]; mode: GiveMode; json: boolean }
   | { command: 'bind'; addresses: string[] }
   | { command: 'release'; address?: string }
-  | { command: 'helper'; json: boolean }
+  | { command: 'helper'; what: 'show' | 'install' | 'remove'; json: boolean }
   | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
 
 type Options = Record<string, { type: 'string' | 'boolean'; multiple?: boolean }>;
@@ -225,8 +225,13 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       const { positionals } = words(command, rest, {}, { least: 0, most: 1, what: '' });
       return { command, address: positionals[0] === undefined ? undefined : pciAddress(positionals[0]) };
     }
-    case 'helper':
-      return { command, json: words(command, rest, { json: { type: 'boolean' } }, none).values.json === true };
+    case 'helper': {
+      const { values, positionals } = words(command, rest, { json: { type: 'boolean' } }, { least: 0, most: 1, what: '' });
+      const what = positionals[0] ?? 'show';
+      if (what !== 'show' && what !== 'install' && what !== 'remove') throw usage(command, `"${what}" is neither install nor remove.`);
+      if (what !== 'show' && values.json === true) throw usage(command, `--json does not go with ${what}.`);
+      return { command, what, json: values.json === true };
+    }
     default: {
       const { values } = words('doctor', rest, { json: { type: 'boolean' }, selftest: { type: 'boolean' }, report: { type: 'string' } }, none);
       if (values.report !== undefined && values.selftest !== true) throw usage('doctor', '--report belongs to --selftest.');

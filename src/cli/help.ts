@@ -112,9 +112,11 @@ computer restarts. Either all of it is done or nothing. What the computer itself
 
 Gives a device that was bound back to the driver it had, or all of yours. What a machine still uses is not taken from it. Also gives
 back what a crash has left.`,
-  helper: `Usage: vitrine helper [--json]
+  helper: `Usage: vitrine helper [install | remove] [--json]
 
-Says whether the privileged helper is installed, and the exact commands that install or remove it. Exits with 1 when it is not.`,
+Says whether the privileged helper is installed, and the exact commands that install or remove it. Exits with 1 when it is not.
+  install   puts it and its questions for permission in place; you are asked for an administrator's password
+  remove    gives back everything that Vitrine has taken from this computer, then takes the helper away; refused while a machine uses something`,
   doctor: `Usage: vitrine doctor [--json] [--selftest [--report FILE]]
 
 Says what this computer can do: KVM, permissions, IOMMU, firmware, networks, sandboxes. Exits with 1 when machines can run nowhere.

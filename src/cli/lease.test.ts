@@ -1,7 +1,7 @@
 // `vitrine bind` and `vitrine release` on a host made of files, with the helper's test build.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -9,7 +9,7 @@ import { VitrineError } from '../shared/errors.ts';
 import { compileHelper, FakeHost } from '../main/lease/testing/fake-host.ts';
 import { exitCodeOf } from './exit-codes.ts';
 import type { LeaseHost } from './lease.ts';
-import { bind, release } from './lease.ts';
+import { bind, installIt, release, removeIt } from './lease.ts';
 
 const [BRIDGE, NIC, SOUND, OFF] = ['0000:00:01.0', '0000:00:02.0', '0000:00:03.0', '0000:00:04.0'] as [string, string, string, string];
 let folder: string;
@@ -61,4 +61,22 @@ test('what cannot be bound is refused before anybody is asked', async () => {
     await assert.rejects(bind([address], output, { ...on, starter }), (error) => error instanceof VitrineError && error.problem.code === code && exitCodeOf(error.problem) === exit);
   }
   assert.deepEqual([host.log(), asked], [[], []]);
+});
+
+test('the helper installs itself, and gives everything back before it is removed', async () => {
+  const { host, on } = fakeHost();
+  const said: string[] = [];
+  const output = { out: (text: string) => void said.push(text), err: (text: string) => void said.push(text) };
+  const [program, policy] = ['usr/local/libexec/vitrine-helper', 'usr/share/polkit-1/actions/org.vitrine.helper.policy'];
+  assert.equal(await installIt(output, on), 0);
+  assert.match(said.splice(0).join(''), /needs an administrator's password\.\nIt is installed\.\n$/);
+  assert.deepEqual([program, policy].map((path) => existsSync(host.path(path))), [true, true]);
+  assert.equal(await bind([NIC, SOUND], output, on), 0);
+  host.put('busy/1', '');
+  await assert.rejects(removeIt(output, on), (error) => error instanceof VitrineError && error.problem.code === 'lease-held');
+  rmSync(host.path('busy/1'));
+  said.length = 0;
+  assert.equal(await removeIt(output, on), 0);
+  assert.equal(said.join(''), `${SOUND} is back with its driver snd_hda_intel.\n${NIC} is back with its driver e1000e.\nThe privileged helper is removed, and nothing of it is left.\n`);
+  assert.deepEqual([program, policy].map((path) => existsSync(host.path(path))), [false, false]);
 });

@@ -1,4 +1,5 @@
-// `vitrine bind`, `vitrine release` and `vitrine helper`: devices taken from the host and given back, by the privileged helper.
+// `vitrine bind`, `vitrine release` and `vitrine helper`: devices taken from the host and given back, by the privileged helper, and that itself.
+import { installHelper, removeHelper } from '../main/lease/changes.ts';
 import { groupOf, nameTheOthers, requestsFor } from '../main/lease/groups.ts';
 import { HELPER, helperState, installCommands, POLICY, removeCommands } from '../main/lease/installed.ts';
 import { readJournals } from '../main/lease/journals.ts';
@@ -51,10 +52,27 @@ export function helper(json: boolean, output: Output): number {
   const install = installCommands();
   const remove = removeCommands();
   if (json) output.out(`${JSON.stringify({ path: HELPER, policyPath: POLICY, state, why, policy, install, remove }, null, 2)}\n`);
-  else if (state === 'installed' && policy) output.out(`The privileged helper is installed: ${HELPER}\nTo remove it:\n${remove.map((line) => `  ${line}\n`).join('')}`);
+  else if (state === 'installed' && policy) output.out(`The privileged helper is installed: ${HELPER}\nTo remove it: vitrine helper remove\nor\n${remove.map((line) => `  ${line}\n`).join('')}`);
   else {
     const reason = state === 'installed' ? `${POLICY} is not there, so nobody is asked in words of its own` : why;
-    output.out(`The privileged helper is not set up: ${reason}.\nIt is a small program in C (native/lease) that runs as root, each time after you were asked for permission. To install it:\n${install.map((line) => `  ${line}\n`).join('')}`);
+    output.out(`The privileged helper is not set up: ${reason}.\nIt is a small program in C (native/lease) that runs as root, each time after you were asked for permission. To install it: vitrine helper install\nor\n${install.map((line) => `  ${line}\n`).join('')}`);
   }
   return state === 'installed' ? EXIT_OK : EXIT_FAILED;
+}
+
+/** `vitrine helper install`. polkit's question names the program alone, so what it is for is said before. */
+export async function installIt(output: Output, host: LeaseHost = REAL): Promise<number> {
+  output.out(`Vitrine's privileged helper gives PCI devices to machines and back. It is put at ${HELPER}, with its questions for permission; that needs an administrator's password.\n`);
+  await installHelper({ starter: host.starter, onTerminal: true });
+  output.out('It is installed.\n');
+  return EXIT_OK;
+}
+
+/** `vitrine helper remove`: everything is given back first. */
+export async function removeIt(output: Output, host: LeaseHost = REAL): Promise<number> {
+  const { released, notes } = await removeHelper({ starter: host.starter, onTerminal: true, onProgress: (line) => output.err(`${line}\n`) });
+  for (const note of notes) output.err(`${note}\n`);
+  for (const { address, driver } of released) output.out(driver === '' ? `${address} is back; it had no driver.\n` : `${address} is back with its driver ${driver}.\n`);
+  output.out('The privileged helper is removed, and nothing of it is left.\n');
+  return EXIT_OK;
 }

@@ -10,7 +10,7 @@ import { devices } from './devices.ts';
 import { examine, inWords } from './doctor.ts';
 import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
-import { bind, helper, release } from './lease.ts';
+import { bind, helper, installIt, release, removeIt } from './lease.ts';
 import type { Output } from './machines.ts';
 import { addDevice, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
 import { plan } from './plan.ts';
@@ -78,7 +78,7 @@ async function perform(request: Request): Promise<number> {
     case 'release':
       return release(request.address, output);
     case 'helper':
-      return helper(request.json, output);
+      return request.what === 'show' ? helper(request.json, output) : request.what === 'install' ? installIt(output) : removeIt(output);
     case 'doctor':
       return doctor(request.json, request.selftest, request.report === undefined ? defaultReportPath() : resolve(request.report));
   }

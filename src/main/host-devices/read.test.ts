@@ -49,6 +49,20 @@ function findingOf(found: HostDevices, short: string, code: FindingCode) {
 
 const has = (found: HostDevices, short: string, code: FindingCode) => found.devices[`0000:${short}`].findings.some((each) => each.code === code);
 
+test('reserving from start-up keeps what is reserved already, and is the helper\'s where that is installed', (t) => {
+  const host = written(t, HOSTS.intelDesktop);
+  const asked = () => findingOf(readHostDevices({ roots: host.roots }), '01:00.0', 'driver-in-use');
+  host.write('etc/modprobe.d/vitrine.conf', '# Made by Vitrine\nsoftdep snd_hda_intel pre: vfio-pci\noptions vfio-pci ids=1912:0014\noptions x "$(id)"');
+  symlinkSync('../../../../module/nvidia_open', join(host.folder, 'sys/bus/pci/drivers/nvidia/module'));
+  const merged = "'softdep snd_hda_intel pre: vfio-pci' 'softdep nvidia_open pre: vfio-pci' 'options vfio-pci ids=1912:0014,10de:2684,10de:22ba'";
+  assert.equal(asked().commands![0], `printf '%s\\n' ${merged} | sudo tee /etc/modprobe.d/vitrine.conf`);
+  assert.equal(asked().undo![0], "printf '%s\\n' 'softdep snd_hda_intel pre: vfio-pci' 'options vfio-pci ids=1912:0014' | sudo tee /etc/modprobe.d/vitrine.conf");
+  rmSync(join(host.folder, 'etc/modprobe.d/vitrine.conf'));
+  assert.deepEqual(asked().undo, ['sudo rm /etc/modprobe.d/vitrine.conf', 'sudo update-initramfs -u']);
+  host.write('usr/local/libexec/vitrine-helper', '');
+  assert.deepEqual([asked().commands, asked().undo], [['sudo /usr/local/libexec/vitrine-helper reserve 0000:01:00.0'], ['sudo /usr/local/libexec/vitrine-helper unreserve 0000:01:00.0']]);
+});
+
 test('an Intel desktop with a second graphics card', (t) => {
   const found = read(t, HOSTS.intelDesktop);
   assert.equal(verdicts(found), '00:00.0 - | 00:02.0 ! | 00:14.0 ! | 00:17.0 - | 00:1f.0 - | 00:1f.3 - | 00:1f.4 - | 00:1f.6 - | 01:00.0 ! | 01:00.1 + | 02:00.0 - | 03:00.0 +');
@@ -61,7 +75,7 @@ test('an Intel desktop with a second graphics card', (t) => {
   assert.equal(card.kind, 'graphics');
   assert.deepEqual(card.bars.map(({ index, kind, size, prefetchable }) => [index, kind, size, prefetchable]), [[0, 'memory32', 16 * 2 ** 20, false], [1, 'memory64', 32 * GiB, true], [3, 'memory64', 32 * 2 ** 20, true], [5, 'io', 128, false]]);
   assert.equal(findingOf(found, '01:00.0', 'driver-in-use').aspect, 'graphics');
-  assert.match(findingOf(found, '01:00.0', 'driver-in-use').commands![0], /softdep nvidia pre: vfio-pci' 'softdep snd_hda_intel pre: vfio-pci' 'options vfio-pci ids=10de:2684,10de:22ba' \| sudo tee \/etc\/modprobe\.d\/vitrine-0000-01-00\.conf/);
+  assert.match(findingOf(found, '01:00.0', 'driver-in-use').commands![0], /softdep nvidia pre: vfio-pci' 'softdep snd_hda_intel pre: vfio-pci' 'options vfio-pci ids=10de:2684,10de:22ba' \| sudo tee \/etc\/modprobe\.d\/vitrine\.conf/);
   assert.equal(findingOf(found, '01:00.0', 'bar-size').aspect, 'large');
   assert.deepEqual(findingOf(found, '01:00.0', 'no-reset').facts, { along: ['0000:01:00.1'] });
   assert.equal(findingOf(found, '01:00.0', 'group-shared').aspect, 'functions');

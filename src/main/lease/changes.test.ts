@@ -1,16 +1,17 @@
 // What the helper changes for longer than a lease, on hosts made of files: install and remove, virtual functions, reserving from start-up,
 // grants; each with what it refuses, how it is undone, and what it does when it is killed anywhere.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { VitrineError } from '../../shared/errors.ts';
-import { grant, installHelper, removeHelper, reserve, restoreFunctions, setFunctions } from './changes.ts';
-import { readLasting } from './lasting.ts';
+import { grant, installHelper, removeHelper, reserve, restoreFunctions, revoke, setFunctions, unreserve } from './changes.ts';
+import { grantedFor, parseLasting, readLasting } from './lasting.ts';
 import { compileHelper, FakeHost, THIS_BOOT } from './testing/fake-host.ts';
 import type { FakeHostPlan } from './testing/fake-host.ts';
-import { runHelper, Session, starterOn } from './testing/run-helper.ts';
+import { runHelper, Session, starterOn, until } from './testing/run-helper.ts';
 
 const uid = process.getuid!();
 let folder: string;
@@ -57,6 +58,8 @@ const isProblem = (code: string, words = /./) => (error: unknown): boolean => {
   assert.match(error.message, words);
   return true;
 };
+/** Everything that these ways write outside of /sys. */
+const written = (host: FakeHost): string => [host.lasting().join('\n'), host.text('etc/modprobe.d/vitrine.conf'), host.text('boot/initramfs.conf')].join('\n--\n');
 const PROGRAM = 'usr/local/libexec/vitrine-helper';
 const POLICY = 'usr/share/polkit-1/actions/org.vitrine.helper.policy';
 
@@ -254,5 +257,266 @@ describe('virtual functions', () => {
       if (code !== 'SIGKILL') break;
     }
     assert.ok(step > 3, `${step}`);
+  }));
+});
+
+describe('reserving from start-up', () => {
+  const CONF = 'etc/modprobe.d/vitrine.conf';
+  const conf = (host: FakeHost): string[] => (host.text(CONF) ?? '').split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+  const starts = (host: FakeHost) => starterOn(helper, host.root);
+
+  it('takes all functions of a card, several cards in one file, and gives each back', () => withHost(computer(), async (host) => {
+    const starter = starts(host);
+    const initial = host.snapshot();
+    const said: string[] = [];
+    assert.deepEqual(await reserve(SOUND, { starter, onProgress: (line) => said.push(line) }), [CARD, SOUND]);
+    const first = ['softdep amdgpu pre: vfio-pci', 'softdep snd_hda_intel pre: vfio-pci', 'options vfio-pci ids=1002:7480,1002:ab30'];
+    assert.deepEqual([conf(host), statSync(host.path(CONF)).mode & 0o7777], [first, 0o644]);
+    assert.equal(host.text('boot/initramfs.conf'), host.text(CONF));
+    assert.deepEqual(said, ['update-initramfs makes the start-up files anew; this may take some minutes', 'update-initramfs: Generating /boot/initrd.img']);
+    assert.deepEqual(await reserve(CARD, { starter }), []); // it is
+    assert.deepEqual(await reserve(LATER, { starter }), [LATER]);
+    assert.deepEqual(conf(host), ['softdep amdgpu pre: vfio-pci', 'softdep snd_hda_intel pre: vfio-pci', 'softdep xhci_hcd pre: vfio-pci', 'options vfio-pci ids=1002:7480,1002:ab30,1912:0014']);
+    assert.deepEqual(readLasting(host.path('var/lib'), host.path('proc')), {
+      reserved: [{ address: CARD, ids: '1002:7480', module: 'amdgpu' }, { address: SOUND, ids: '1002:ab30', module: 'snd_hda_intel' }, { address: LATER, ids: '1912:0014', module: 'xhci_hcd' }], functions: [], grants: [], due: false,
+    });
+    assert.equal(host.snapshot(), initial); // nothing before the restart
+    // After the restart vfio-pci has it, and its own driver is known from before only; another boot changes nothing here.
+    host.put('proc/sys/kernel/random/boot_id', '11111111-89ab-cdef-0123-456789abcdef\n');
+    await unreserve(CARD, { starter });
+    assert.deepEqual(conf(host), ['softdep xhci_hcd pre: vfio-pci', 'options vfio-pci ids=1912:0014']);
+    await unreserve(LATER, { starter });
+    assert.deepEqual([host.text(CONF), host.text('boot/initramfs.conf'), host.lasting()], [null, '', []]);
+    await assert.rejects(unreserve(LATER, { starter }), isProblem('lease-no-record'));
+    assert.deepEqual(host.log().filter((line) => line.startsWith('initramfs')).length, 4);
+  }));
+
+  it('knows the module of a driver, also of one that is away, and what is built in', () => withHost(computer(), async (host) => {
+    const starter = starts(host);
+    symlinkSync('../../../../module/xhci_pci', host.path('sys/bus/pci/drivers/xhci_hcd/module'));
+    await assert.rejects(reserve(LATER, { starter }), isProblem('lease-built-in', /xhci_hcd of 0000:00:07\.0 is a part of this kernel/));
+    host.put('sys/module/xhci_pci/initstate', 'live\n');
+    assert.equal(run(host, ['apply'], [`bind ${LATER}`]).code, 0);
+    await reserve(LATER, { starter });
+    assert.deepEqual(conf(host), ['softdep xhci_pci pre: vfio-pci', 'options vfio-pci ids=1912:0014']);
+  }));
+
+  it('uses the distribution\'s program', async () => {
+    for (const initramfs of ['dracut', 'mkinitcpio']) {
+      await withHost(computer({ initramfs }), async (host) => {
+        await reserve(CARD, { starter: starts(host) });
+        assert.deepEqual(host.log(), [`initramfs ${initramfs}`]);
+      });
+    }
+  });
+
+  it('refuses what the computer needs, and what ids cannot tell apart', () => withHost(computer(), async (host) => {
+    const starter = starts(host);
+    const refused = (address: string, code: string, words = /./) => assert.rejects(reserve(address, { starter }), isProblem(`lease-${code}`, words));
+    await refused(TWIN, 'twin', /0000:00:08\.0 is like 0000:00:03\.0/);
+    await refused(DISK, 'mounted', /nvme0n1 lies on 0000:00:05\.0 and is mounted at \//);
+    await refused('0000:00:01.0', 'bridge');
+    await refused('0000:00:1f.0', 'no-device');
+    assert.equal(run(host, ['functions', NIC, '2']).code, 0);
+    await refused(NIC, 'virtual-functions');
+    await refused('0000:00:10.0', 'virtual');
+    assert.equal(run(host, ['functions', NIC, 'restore']).code, 0);
+    unlinkSync(host.path('sys/bus/pci/devices', BOARD));
+    await refused(CARD, 'only-display', /the only graphics card/);
+    symlinkSync(`../../../devices/pci0000:00/${BOARD}`, host.path('sys/bus/pci/devices', BOARD));
+    for (const line of ['options vfio-pci ids=8086:10d3', 'options  vfio_pci disable_vga=1 ids=8086:10d3']) {
+      host.put('etc/modprobe.d/mine.conf', `# mine\nblacklist nouveau\n${line}\n`);
+      await refused(CARD, 'foreign-ids', /mine\.conf/);
+    }
+    host.put('etc/modprobe.d/mine.conf', '#options vfio-pci ids=1:2\noptions vfio-pci disable_vga=1\n');
+    host.put(CONF, 'options vfio-pci ids=8086:10d3\n'); // written by hand, and not known to the helper
+    await refused(CARD, 'foreign-ids', /vitrine\.conf/);
+    rmSync(host.path(CONF));
+    host.put('proc/cmdline', 'quiet vfio-pci.ids=8086:10d3\n');
+    await refused(CARD, 'foreign-ids', /command line/);
+    host.put('proc/cmdline', 'quiet\n');
+    rmSync(host.path('usr/sbin/update-initramfs'));
+    await refused(CARD, 'no-initramfs');
+    assert.deepEqual([host.text(CONF), host.lasting(), host.log().filter((line) => line.startsWith('initramfs'))], [null, [], []]);
+    for (const words of [['reserve'], ['reserve', '02:00.0'], ['reserve', CARD, SOUND], ['unreserve', '']]) assert.equal(run(host, words).code, 2);
+  }));
+
+  it('is undone when the start-up files cannot be made', () => withHost(computer(), async (host) => {
+    const starter = starts(host);
+    await reserve(LATER, { starter });
+    const before = host.text(CONF);
+    for (const [how, code, words] of [['fail', 'initramfs', /its last words: No space left on device/], ['hang', 'hang', /update-initramfs does not come to an end/]] as const) {
+      host.put('initramfs', how);
+      await assert.rejects(reserve(CARD, { starter }), isProblem(`lease-${code}`, words));
+      assert.equal(host.text(CONF), before);
+      const { reserved, due } = readLasting(host.path('var/lib'), host.path('proc'));
+      assert.deepEqual([reserved.map(({ address }) => address), due], [[LATER], true]);
+      // An end that fails is not undone: it is made good by the next.
+      await assert.rejects(unreserve(LATER, { starter }), isProblem(`lease-${code}`));
+      assert.deepEqual([host.text(CONF), host.lasting()], [null, ['initramfs due']]);
+      rmSync(host.path('initramfs'));
+      await unreserve(LATER, { starter });
+      assert.deepEqual([host.text('boot/initramfs.conf'), host.lasting()], ['', []]);
+      await reserve(LATER, { starter });
+    }
+  }));
+
+  it('lets others lease while the start-up files are made, and no second one make them', () => withHost(computer(), async (host) => {
+    host.put('initramfs', 'hang');
+    const said: string[] = [];
+    const first = assert.rejects(reserve(CARD, { starter: starts(host), onProgress: (line) => said.push(line) }), isProblem('lease-hang'));
+    await until('it is at work', () => said.length > 1);
+    assert.equal(run(host, ['lease'], [`bind ${TWIN}`]).result, 'ok');
+    assert.equal(run(host, ['reserve', LATER]).result, 'busy');
+    assert.equal(run(host, ['grant', 'a', '4096', TWIN]).result, 'ok');
+    await first;
+    assert.deepEqual(host.lasting(), ['initramfs due', `grant ${uid} a 4096 ${TWIN}=8086:10d3`]);
+  }));
+
+  it('is made good by the next run wherever the helper is killed', () => withHost(computer(), (host) => {
+    assert.equal(run(host, ['reserve', LATER]).code, 0);
+    const [without, others] = [written(host), host.text(CONF)];
+    assert.equal(run(host, ['reserve', CARD]).code, 0);
+    const reserved = written(host);
+    for (const [way, from, to] of [['reserve', without, reserved], ['unreserve', reserved, without]] as const) {
+      let step = 1;
+      for (; ; step++) {
+        if (written(host) !== from) assert.equal(run(host, [way === 'reserve' ? 'unreserve' : 'reserve', CARD]).code, 0);
+        assert.equal(written(host), from);
+        host.put('crash', `helper ${step}\n`);
+        const { code } = run(host, [way, CARD]);
+        rmSync(host.path('crash'));
+        assert.ok([others, null].includes(host.text(CONF)) || host.text(CONF)!.includes('1002:7480,1002:ab30'));
+        // Again, or back: both come to a whole end.
+        const again = run(host, [step % 2 === 0 ? way : way === 'reserve' ? 'unreserve' : 'reserve', CARD]);
+        assert.ok(again.code === 0 || again.result === 'no-record', again.text);
+        assert.equal(written(host), step % 2 === 0 ? to : from, `${way} ${step}`);
+        if (code !== 'SIGKILL') break;
+      }
+      assert.ok(step > 8, `${way}: ${step} steps`);
+    }
+  }));
+});
+
+describe('grants', () => {
+  const starts = (host: FakeHost) => starterOn(helper, host.root);
+  const MiB = 2 ** 20;
+  const granted = (host: FakeHost, machine = 'games', env: Record<string, string> = {}) => new Session(helper, host, ['granted', machine], env);
+
+  it('let a machine have its devices, and nothing else', () => withHost(computer(), async (host) => {
+    const starter = starts(host);
+    const initial = host.snapshot();
+    await grant('games', 64 * MiB, [CARD, SOUND], { starter });
+    assert.deepEqual(readLasting(host.path('var/lib'), host.path('proc')).grants, [{ uid, machine: 'games', bytes: 64 * MiB, devices: [{ address: CARD, ids: '1002:7480' }, { address: SOUND, ids: '1002:ab30' }] }]);
+    const session = granted(host);
+    const answers: Record<string, string> = {};
+    for (const line of [`plan ${CARD}`, `bind ${CARD}`, 'permit 2', `bind ${SOUND}`, 'permit 2', `bind ${TWIN}`, `plan ${TWIN}`, 'permit 3', 'module vfio-pci', 'keep', 'held', 'kept', `unbind ${TWIN}`, 'install', 'grant games 1 0000:00:03.0']) answers[line] = (await session.ask(line)).result;
+    assert.deepEqual(answers, {
+      [`plan ${CARD}`]: 'ok', [`bind ${CARD}`]: 'ok', 'permit 2': 'ok', [`bind ${SOUND}`]: 'ok', [`bind ${TWIN}`]: 'not-granted', [`plan ${TWIN}`]: 'not-granted', 'permit 3': 'not-granted',
+      'module vfio-pci': 'not-granted', keep: 'not-granted', held: 'ok', kept: 'ok', [`unbind ${TWIN}`]: 'not-leased', install: 'request', 'grant games 1 0000:00:03.0': 'request',
+    });
+    assert.equal(host.driverOf(CARD), 'vfio-pci');
+    // One lease at a time, and what runs goes on when it is revoked; but nothing new.
+    const second = granted(host);
+    assert.equal((await second.ask(`bind ${SOUND}`)).result, 'held');
+    assert.equal(await second.end(), 0);
+    await revoke('games', { starter });
+    assert.equal((await session.ask(`plan ${CARD}`)).result, 'not-granted');
+    assert.equal(host.driverOf(CARD), 'vfio-pci');
+    assert.equal(await session.end(), 0);
+    assert.equal(host.snapshot(), initial);
+    assert.deepEqual([run(host, ['granted', 'games']).code, run(host, ['granted', 'games']).result], [1, 'not-granted']);
+  }));
+
+  it('are of one user, replaced as a whole, listed, and revoked by the user or by an administrator', () => withHost(computer(), async (host) => {
+    const starter = starts(host);
+    const other = { PKEXEC_UID: String(uid + 1) };
+    await grant('games', 4096, [CARD], { starter });
+    assert.equal(run(host, ['grant', 'games', '8192', TWIN, LATER], [], other).code, 0);
+    assert.equal(run(host, ['grant', 'more', '8192', TWIN]).code, 0);
+    await grant('games', 12288, [SOUND], { starter });
+    assert.deepEqual(run(host, ['grants']).text.split('\n').slice(0, 3), [`grant ${uid} games 12288 ${SOUND}=1002:ab30`, `grant ${uid + 1} games 8192 ${TWIN}=8086:10d3 ${LATER}=1912:0014`, `grant ${uid} more 8192 ${TWIN}=8086:10d3`]);
+    assert.equal(run(host, ['granted', 'more'], [], other).result, 'not-granted');
+    assert.equal(run(host, ['revoke', 'more'], [], other).result, 'no-record');
+    assert.equal(run(host, ['revoke', 'games'], [], { PKEXEC_UID: String(uid) }).code, 0);
+    assert.deepEqual(host.lasting().map((line) => line.split(' ').slice(1, 3)), [[String(uid + 1), 'games'], [String(uid), 'more']]);
+    assert.equal(run(host, ['revoke', 'games'], [], { SUDO_UID: String(uid + 2) }).code, 0);
+    assert.equal(run(host, ['revoke', 'games']).result, 'no-record');
+    for (const words of [['grant', 'games', '4096'], ['grant', 'Games', '4096', CARD], ['grant', '-a', '4096', CARD], ['grant', '../a', '1', CARD], ['grant', 'a', '-1', CARD], ['grant', 'a', '4096', 'all'], ['grant', 'a'.repeat(64), '1', CARD], ['grant', 'a', '1', ...Array.from({ length: 33 }, () => CARD)], ['granted'], ['granted', ''], ['granted', 'a', 'b'], ['revoke', 'a b'], ['grants', 'a']]) {
+      assert.equal(run(host, words).code, 2, words.join(' '));
+    }
+    assert.deepEqual([run(host, ['grant', 'a', '1', '0000:00:01.0']).result, run(host, ['grant', 'a', '1', '0000:00:1f.0']).result, run(host, ['grant', 'a', '1', CARD, CARD]).result], ['bridge', 'no-device', 'odd']);
+  }));
+
+  it('are for the device that was there, not for the slot', () => withHost(computer(), async (host) => {
+    await grant('games', 4096, [TWIN], { starter: starts(host) });
+    const known = () => grantedFor('games', [TWIN], 4096, { lib: host.path('var/lib'), proc: host.path('proc'), sys: host.path('sys') });
+    assert.equal(known(), true);
+    host.put(`sys/devices/pci0000:00/${TWIN}/device`, '0x1572\n');
+    assert.equal(known(), false);
+    const session = granted(host);
+    assert.match((await session.ask(`bind ${TWIN}`)).text, /^error other-device at 0000:00:03\.0 there is another device \(8086:1572\) than the one that the machine games was allowed \(8086:10d3\)/);
+    await session.end();
+    assert.deepEqual(host.log(), []);
+  }));
+
+  it('bound the memory, for one process', () => withHost(computer(), async (host) => {
+    const sleepers = [0, 1].map(() => spawn('sh', ['-c', 'ulimit -S -l 64; exec sleep 600']));
+    for (const { pid } of sleepers) {
+      await until('the shell has become sleep', () => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n');
+      host.addProcess(pid!, { uid, soft: 64 * 1024, hard: 8 * MiB });
+    }
+    const [first, second] = sleepers.map(({ pid }) => pid!);
+    await grant('games', 4 * MiB, [TWIN], { starter: starts(host) });
+    const session = granted(host);
+    assert.equal((await session.ask(`memlock ${first} ${4 * MiB + 1}`)).result, 'not-granted');
+    assert.equal((await session.ask(`memlock ${first} ${4 * MiB}`)).result, 'ok');
+    assert.equal((await session.ask(`memlock ${second} 131072`)).result, 'not-granted');
+    const another = granted(host);
+    assert.equal((await another.ask(`memlock ${second} 131072`)).result, 'held');
+    await another.end();
+    assert.equal(await session.end(), 0);
+    for (const child of sleepers) child.kill('SIGKILL');
+    const { lib, proc, sys } = { lib: host.path('var/lib'), proc: host.path('proc'), sys: host.path('sys') };
+    assert.deepEqual([[TWIN], [], [TWIN, CARD]].map((addresses) => grantedFor('games', addresses, 4 * MiB, { lib, proc, sys })), [true, true, false]);
+    assert.deepEqual([grantedFor('games', [TWIN], 4 * MiB + 1, { lib, proc, sys }), grantedFor('work', [TWIN], 1, { lib, proc, sys }), grantedFor('games', [TWIN], 1, { lib, proc, sys, uid: uid + 1 })], [false, false, false]);
+  }));
+
+  it('are believed from root\'s own file alone, and only as the helper writes it', () => withHost(computer(), (host) => {
+    assert.equal(run(host, ['grant', 'games', '4096', TWIN]).code, 0);
+    const path = host.path('var/lib/vitrine/state');
+    const good = readFileSync(path, 'utf8');
+    assert.equal(statSync(path).mode & 0o7777, 0o644);
+    for (const text of ['', 'vitrine-state 2\n', good.slice(0, -1), `${good}\n`, `${good}grant 0 a 1 ${CARD}\n`, `${good}grant 0 a 1 ${CARD}=1002:748\n`, `${good}functions ${THIS_BOOT} ../x 8086:1572 0\n`, `${good}initramfs\n`, `${good}x\0y\n`]) {
+      host.put('var/lib/vitrine/state', text);
+      for (const words of [['grants'], ['granted', 'games'], ['functions', NIC, '1'], ['reserve', CARD], ['grant', 'b', '1', TWIN], ['remove']]) assert.deepEqual([run(host, words).code, run(host, words).result], [1, 'state'], JSON.stringify(text));
+      assert.equal(readFileSync(path, 'utf8'), text);
+    }
+    host.put('var/lib/vitrine/state', good);
+    for (const [at, mode] of [[path, 0o666], [host.path('var/lib/vitrine'), 0o777]] as const) {
+      chmodSync(at, mode);
+      assert.equal(run(host, ['granted', 'games']).code, 1);
+      chmodSync(at, 0o755);
+    }
+    unlinkSync(path);
+    host.put('elsewhere', good);
+    symlinkSync(host.path('elsewhere'), path);
+    assert.equal(run(host, ['granted', 'games']).result, 'state');
+    assert.equal(parseLasting(`${good}x\n`, THIS_BOOT), null);
+    assert.deepEqual(host.log(), []);
+  }));
+
+  it('are whole wherever the helper is killed', () => withHost(computer(), (host) => {
+    let step = 1;
+    for (; ; step++) {
+      host.put('crash', `helper ${step}\n`);
+      const { code } = run(host, ['grant', 'games', String(4096 * step), TWIN]);
+      rmSync(host.path('crash'));
+      assert.ok([0, 1].includes(host.lasting().length));
+      assert.equal(run(host, ['grants']).code, 0);
+      if (code !== 'SIGKILL') break;
+    }
+    assert.ok(step > 3);
+    assert.deepEqual(host.lasting(), [`grant ${uid} games ${4096 * step} ${TWIN}=8086:10d3`]);
   }));
 });

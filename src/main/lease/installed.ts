@@ -1,8 +1,8 @@
 // The privileged helper as it is installed: where, whether it can be trusted, and the exact commands that install and remove it.
 //
 // pkexec runs as root whatever it is told to. So the app starts only a helper that nobody but root can have put there or can change, at
-// the path that the polkit policy names; the one that was built from the sources belongs to the user and is never started as root by
-// anything of ours. Installing it is a step of its own, done by the user with commands that are printed, not run.
+// the path that the polkit policy names; the one that was built from the sources belongs to the user, and is started as root once, to install
+// itself (changes.ts), when the person asks for that and says their password to polkit. The same by hand: commands that are printed.
 import { createHash } from 'node:crypto';
 import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -79,6 +79,7 @@ export function installCommands(source = helperSource()): string[] {
   ];
 }
 
+/** What gives everything back and removes helper and policy. */
 export function removeCommands(): string[] {
-  return [`sudo ${HELPER} release`, `sudo rm -f ${HELPER} ${POLICY}`];
+  return [`sudo ${HELPER} remove`];
 }

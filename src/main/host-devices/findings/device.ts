@@ -2,11 +2,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding, Use } from '../../../shared/host-devices.ts';
+import { HELPER } from '../../lease/installed.ts';
 import type { Remedy } from '../distribution.ts';
 import { addParameter, initramfsCommand } from '../distribution.ts';
 import { firmwareRegions } from '../iommu.ts';
 import { devicePath, listedUpTo } from '../owner.ts';
 import { isVfio } from '../pci.ts';
+import { lines, linkName } from '../roots.ts';
 import type { Candidate, Claim, Scene } from './finding.ts';
 import { called, finding, remedy, size, withActions } from './finding.ts';
 
@@ -54,19 +56,33 @@ function quoted(word: string): string {
   return /^[\w/.:=@+-]+$/.test(word) ? word : `'${word.replaceAll('\'', '\'\\\'\'')}'`;
 }
 
+/** One file for all cards: of several `options` lines for a module only the last `ids=` counts (native/lease/reserve.c). */
+const RESERVED = 'modprobe.d/vitrine.conf';
+
+/** The commands that make the file say this, or remove it. */
+function putReserved(content: string[]): string {
+  return content.length === 0 ? `sudo rm /etc/${RESERVED}` : `printf '%s\\n' ${content.map((line) => `'${line}'`).join(' ')} | sudo tee /etc/${RESERVED}`;
+}
+
 /** How no driver of the host ever touches the card: vfio-pci takes it by its ids before they are loaded. */
 function reserve(scene: Scene, device: Candidate): Remedy {
+  const { roots } = scene;
   const card = (scene.groups.get(device.group) ?? []).filter(({ fn, role }) => fn.slot === device.fn.slot && role !== 'bridge');
   const ids = [...new Set(card.map(({ fn }) => `${fn.vendorId}:${fn.deviceId}`))];
   const words = 'Reserve it from start-up, so that no driver of the computer touches it, and restart the computer.';
   // Ids would take a twin of this card along, which the computer may need.
   const twins = [...scene.devices.values()].some(({ fn }) => fn.slot !== device.fn.slot && ids.includes(`${fn.vendorId}:${fn.deviceId}`));
   if (twins) return remedy(`${words} There are others of its kind: driverctl reserves by address.`, card.map(({ fn }) => `sudo driverctl set-override ${fn.address} vfio-pci`), card.map(({ fn }) => `sudo driverctl unset-override ${fn.address}`));
+  // Where the helper is, it keeps the record of what is reserved, and the file is its own.
+  if (existsSync(join(roots.etc, '..', HELPER))) return remedy(words, [`sudo ${HELPER} reserve ${device.fn.address}`], [`sudo ${HELPER} unreserve ${device.fn.address}`]);
   const drivers = [...new Set(card.map(({ fn }) => fn.driver).filter((name): name is string => name !== undefined && !isVfio(name)))];
-  const file = `/etc/modprobe.d/vitrine-${device.fn.slot.replaceAll(':', '-')}.conf`;
-  const content = [...drivers.map((name) => `softdep ${name} pre: vfio-pci`), `options vfio-pci ids=${ids.join(',')}`];
-  const initramfs = initramfsCommand(scene.roots);
-  return remedy(words, [`printf '%s\\n' ${content.map((line) => `'${line}'`).join(' ')} | sudo tee ${file}`, initramfs], [`sudo rm ${file}`, initramfs]);
+  const modules = drivers.map((name) => linkName(roots.sys, 'bus/pci/drivers', name, 'module') ?? name);
+  const before = lines(roots.etc, RESERVED).filter((line) => /^(softdep|options) [\w=:,. -]+$/.test(line));
+  const options = 'options vfio-pci ids=';
+  const reserved = before.filter((line) => line.startsWith(options)).flatMap((line) => line.slice(options.length).split(','));
+  const content = [...new Set([...before.filter((line) => !line.startsWith(options)), ...modules.map((name) => `softdep ${name} pre: vfio-pci`)]), `${options}${[...new Set([...reserved, ...ids])].join(',')}`];
+  const initramfs = initramfsCommand(roots);
+  return remedy(words, [putReserved(content), initramfs], [putReserved(before), initramfs]);
 }
 
 function driver(scene: Scene, device: Candidate): Finding[] {
