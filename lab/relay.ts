@@ -3,7 +3,7 @@
 import type net from 'node:net';
 import type { Readable } from 'node:stream';
 import { connectInLab } from './client.ts';
-import type { CommandResult } from './client.ts';
+import type { CommandResult, LabCommand } from './client.ts';
 import type { LabHost } from './host.ts';
 
 export interface StartInLab {
@@ -12,6 +12,8 @@ export interface StartInLab {
   cwd: string;
   /** The Unix socket's path in the lab. */
   socketInLab: string;
+  /** Speaks with the process before it has its input closed. */
+  begin?: (command: LabCommand) => Promise<void>;
 }
 
 export interface ProcessInLab {
@@ -31,8 +33,14 @@ export interface ProcessInLab {
 const LOOK_MILLISECONDS = 50;
 
 /** Starts a process in the lab, as the ordinary user. It sees the host's files as they are now. */
-export async function startInLab(lab: LabHost, { argv, env = {}, cwd, socketInLab }: StartInLab): Promise<ProcessInLab> {
+export async function startInLab(lab: LabHost, { argv, env = {}, cwd, socketInLab, begin }: StartInLab): Promise<ProcessInLab> {
   const command = await lab.start(argv, { cwd, env, fresh: true });
+  try {
+    await begin?.(command);
+  } catch (thrown) {
+    command.kill();
+    throw thrown;
+  }
   command.stdin.end();
   const connect = (): Promise<net.Socket> => connectInLab(lab.endpoint, socketInLab);
   return {

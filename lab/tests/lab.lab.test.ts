@@ -284,18 +284,35 @@ describe('the shared lab', () => {
     assert.equal(fs.statSync(path.join(process.env['XDG_RUNTIME_DIR']!, 'vitrine', endpoint)).mode & 0o777, 0o600);
 
     // the relay killed with -9 takes its machine along
+    const gone = () => until('the machine in the lab is gone', async () => (await lab.run(['pgrep', '-f', '[m]achine-stand-in'], { cwd: '/' })).code === 1);
     relay.kill('SIGKILL');
-    await until('the machine in the lab is gone', async () => (await lab.run(['pgrep', '-f', '[m]achine-stand-in'], { cwd: '/' })).code === 1);
+    await gone();
+
+    // one that is to have the lab's NIC gets it, the permission for it and for the memory; killed with -9, it leaves that to the next
+    const driver = async (): Promise<string> => (await lab.run(['readlink', '/sys/bus/pci/devices/0000:00:05.0/driver'], { cwd: '/' })).stdout.trim().split('/').at(-1)!;
+    await until('the NIC has its driver', async () => (await driver()) === 'e1000e');
+    fs.writeFileSync(path.join(folder, 'machine.json'), JSON.stringify({ version: 1, id: 'one', name: 'One', memory: 2 ** 26, cpus: 1, boot: { kernel: '/none' }, devices: [{ kind: 'vfio-pci', address: '0000:00:05.0' }] }));
+    const given = startScript(path.join(top, 'lab/tests/relay-owner.ts'), folder, socketPath);
+    t.after(() => given.kill('SIGKILL'));
+    given.stdout!.resume();
+    const answers = (relayed: ChildProcess) => until('the relay serves', () => relayed.exitCode === null && ask('again').then((answer) => answer === 'AGAIN', () => false));
+    await answers(given);
+    const has = JSON.parse(fs.readFileSync(path.join(folder, 'seen-in-lab'), 'utf8')) as { nic: string; limit: number; euid: number };
+    assert.deepEqual([has.nic, has.limit, has.euid], ['vfio-pci', 2 ** 26 + 2 ** 27, seen.euid]);
+    given.kill('SIGKILL');
+    await gone();
 
     // a new one over the old socket file; the machine's exit code is its own
     const second = startScript(path.join(top, 'lab/tests/relay-owner.ts'), folder, socketPath);
     t.after(() => second.kill('SIGKILL'));
     second.stdout!.resume();
     const exited = once(second, 'exit');
-    await until('the second relay serves', () => second.exitCode === null && ask('again').then((answer) => answer === 'AGAIN', () => false));
+    await answers(second);
+    assert.equal(await driver(), 'vfio-pci');
     net.connect(socketPath).on('error', () => {}).write('quit');
     assert.deepEqual(await exited, [7, null]);
     assert.equal(fs.existsSync(socketPath), false);
+    assert.equal(await driver(), 'e1000e');
 
     lab.release();
     await until('the lab and its keeper are gone', () => !isRunning(state.keeper));

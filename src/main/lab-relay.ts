@@ -7,6 +7,7 @@ import net from 'node:net';
 import { basename, dirname, join, resolve } from 'node:path';
 import process from 'node:process';
 import { parseArgs } from 'node:util';
+import type { LabCommand } from '../../lab/client.ts';
 import { LAB_SOCKETS } from '../../lab/protocol.ts';
 import { startInLab } from '../../lab/relay.ts';
 import type { ProcessInLab } from '../../lab/relay.ts';
@@ -15,6 +16,11 @@ import { VitrineError, toProblem } from '../shared/errors.ts';
 import { closeInherited } from '../vmm/machine/inherited.ts';
 import { EXIT_ALREADY_RUNNING, LOCK_FILE, beginRun } from '../vmm/server/run-record.ts';
 import { entryPath, nodeRuntime } from './install.ts';
+import { leaseInLab, letGoOn, waiting } from './lab-lease.ts';
+import type { Lease } from './lease/lease.ts';
+import { lockedBytes } from './lease/pinned.ts';
+import { readMachine } from './library/machine-file.ts';
+import { hostDevicesOf } from './passthrough/identity.ts';
 
 export interface RelayOptions {
   /** The machine's folder on this host. */
@@ -74,12 +80,19 @@ function noteRelay(folder: string, note: string): void {
   writeFileSync(join(folder, LOCK_FILE), note);
 }
 
+/** What the machine in this folder is to have of the lab. One whose file cannot be read says so itself. */
+function devicesIn(folder: string): { addresses: string[]; bytes: number } {
+  const read = readMachine(folder);
+  return 'config' in read ? { addresses: hostDevicesOf(read.config).map(({ address }) => address), bytes: lockedBytes(read.config) } : { addresses: [], bytes: 0 };
+}
+
 /** Runs the machine in the lab until it ends; gives the exit code for this process. */
 export async function relayMachine({ folder, socketPath, command, env = process.env }: RelayOptions): Promise<number> {
   const run = await beginRun(folder, socketPath);
   const note = readFileSync(join(folder, LOCK_FILE), 'utf8');
   let machine: ProcessInLab | undefined;
   let server: net.Server | undefined;
+  let lease: Lease | null = null;
   let runs = false;
   try {
     const lab = await ensureLab({ library: dirname(folder), node: nodeRuntime(), log: (line) => console.log(line) });
@@ -87,7 +100,12 @@ export async function relayMachine({ folder, socketPath, command, env = process.
     // a run that was killed may have left a socket there
     const socketInLab = `${LAB_SOCKETS}/${process.pid}-${basename(socketPath)}`;
     const argv = command ?? [node.path, '--disable-warning=ExperimentalWarning', entryPath('machine')];
-    const started = await startInLab(lab, { argv: [...argv, '--folder', folder, '--socket', socketInLab, '--backend', 'lab'], env: { ...environment(env), ...node.env }, cwd: folder, socketInLab });
+    const words = [...argv, '--folder', folder, '--socket', socketInLab, '--backend', 'lab'];
+    const { addresses, bytes } = devicesIn(folder);
+    const held = addresses.length === 0 ? null : await leaseInLab(lab, addresses);
+    lease = held;
+    const how = held === null ? { argv: words } : { argv: waiting(words), begin: (process: LabCommand) => letGoOn(process, held, bytes) };
+    const started = await startInLab(lab, { ...how, env: { ...environment(env), ...node.env }, cwd: folder, socketInLab });
     machine = started;
     started.stdout.pipe(process.stdout, { end: false });
     started.stderr.pipe(process.stderr, { end: false });
@@ -106,6 +124,9 @@ export async function relayMachine({ folder, socketPath, command, env = process.
   } finally {
     machine?.kill();
     server?.close();
+    // Until it has them back, another start would meet this lease.
+    lease?.release();
+    await lease?.ended;
     rmSync(socketPath, { force: true });
     run.release();
   }

@@ -105,7 +105,7 @@ export function spawnHolding(lease: Lease, command: string, words: string[], log
  */
 export async function addDeviceTo({ client }: Pick<MachineConnection, 'client'>, state: Pick<MachineState, 'id' | 'pid' | 'memory' | 'backend'>, device: v.InferInput<typeof deviceConfig>, options: HostLeaseOptions = {}): Promise<{ slot: number; told: boolean }> {
   const needs = { id: state.id, memory: state.memory, devices: [v.parse(deviceConfig, device)] };
-  // A machine in the lab has the lab's devices, which are its user's.
+  // One in the lab is given the lab's devices by its relay, when it starts (lab-lease.ts).
   const lease = state.backend === 'kvm' ? await leaseFor(needs, options, state.pid) : null;
   let added = false;
   try {
