@@ -5,7 +5,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { HELPER } from '../../src/main/lease/installed.ts';
+import { HELPER, POLICY } from '../../src/main/lease/installed.ts';
 import { AnswerReader } from '../../src/main/lease/protocol.ts';
 import type { LeaseAnswer } from '../../src/main/lease/protocol.ts';
 import type { LabCommand } from '../client.ts';
@@ -212,6 +212,27 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
     assert.equal(await sh('ls /run/vitrine'), 'lock');
   });
 
+  it('installs itself, and has the start-up files made by a program that has all of root\'s capabilities', async () => {
+    const built = path.join(top, 'build/native/vitrine-helper');
+    await sh(`rm ${HELPER} ${POLICY}; ${built} install; cmp ${built} ${HELPER}; cmp ${path.join(top, 'native/lease/org.vitrine.helper.policy')} ${POLICY}`);
+    assert.equal(await sh(`stat -c '%u %g %a' ${HELPER} ${POLICY}`), '0 0 755\n0 0 644');
+    // In the place of the distribution's, for as long as this takes.
+    const fake = '/run/initramfs';
+    await sh(`printf '#!/bin/sh\\ngrep -E "^(CapEff|NoNewPrivs|SigIgn)" /proc/self/status > /run/made\\ncat /etc/modprobe.d/vitrine.conf >> /run/made\\n' > ${fake}; chmod 755 ${fake}; [ -e /usr/sbin/update-initramfs ] || touch /usr/sbin/update-initramfs; mount --bind ${fake} /usr/sbin/update-initramfs`);
+    try {
+      const root = await sh('grep -E "^(CapEff|NoNewPrivs)" /proc/self/status');
+      assert.match(await sh(`PKEXEC_UID=${uid} ${HELPER} reserve ${EDU}`), /\nprogress update-initramfs makes the start-up files anew.*\nreserved 0000:00:07\.0 1234:11e8\nok$/s);
+      const made = (await sh('cat /run/made', 'user')).split('\n');
+      assert.deepEqual(made.filter((line) => /^(Cap|NoNew)/.test(line)).toSorted(), root.split('\n').toSorted());
+      assert.match(made.join('\n'), /^SigIgn:\t0+$/m);
+      assert.equal(made.at(-1), 'options vfio-pci ids=1234:11e8');
+      assert.equal(await sh('tail -n +2 /var/lib/vitrine/state', 'user'), `reserved ${EDU} 1234:11e8 -`);
+      await sh(`${HELPER} unreserve ${EDU}; [ ! -e /etc/modprobe.d/vitrine.conf ]`);
+    } finally {
+      await sh('umount /usr/sbin/update-initramfs; rm -f /run/vitrine/startup');
+    }
+  });
+
   it('is started by polkit when that says yes, and the user is told when it says no, or nobody can be asked', { skip: !fs.existsSync('/usr/bin/pkexec') && 'pkexec is not installed' }, async () => {
     const script = path.join(top, 'lab/tests/support/open-lease.ts');
     const open = () => lab.run([process.execPath, ...nodeWords(true), script, EDU], { cwd: top, timeout: PATIENCE });
@@ -225,5 +246,18 @@ for (const kernel of KERNELS) describe(`the privileged helper on Linux ${kernel}
     await host.decide('polkit.Result.NOT_HANDLED');
     assert.match((await open()).stdout, new RegExp(`^lease-no-agent .*no authentication agent runs.*\\| sudo ${HELPER} apply`, 's'));
     assert.equal(await bindingOf(EDU), 'none\n(null)');
+  });
+
+  it('asks nobody for what was granted, and refuses the rest', { skip: !fs.existsSync('/usr/bin/pkexec') && 'pkexec is not installed' }, async () => {
+    // Whoever sits at the computer gets this from the policy; the lab has no seats, so a rule says it.
+    await host.decide('action.id == "org.vitrine.helper.granted" ? polkit.Result.YES : polkit.Result.NO');
+    await sh(`PKEXEC_UID=${uid} ${HELPER} grant games 4096 ${EDU}`);
+    const ask = (machine: string, lines: string[]) => sh(`printf '%s\\n' ${lines.map((line) => `'${line}'`).join(' ')} | SHELL=/bin/sh pkexec --disable-internal-agent ${HELPER} granted ${machine} || true`, 'user');
+    const said = await ask('games', [`bind ${EDU}`, `permit ${groups[EDU]}`, `plan ${EDU}`, `bind ${NIC}`, 'keep', 'module vfio', `memlock 1 8192`]);
+    assert.deepEqual(said.split('\n').filter((line) => line !== '' && !line.startsWith('hello')).map((line) => line.split(' ').slice(0, 2).join(' ')), ['ok', 'ok', 'ok', 'error not-granted', 'error not-granted', 'error not-granted', 'error request']);
+    assert.equal(await bindingOf(EDU), 'none\n(null)');
+    assert.match(await ask('other', []), /^error not-granted nothing was allowed for the machine other$/m);
+    await sh(`PKEXEC_UID=${uid} ${HELPER} revoke games`);
+    assert.match(await ask('games', [`bind ${EDU}`]), /^error not-granted /m);
   });
 });
