@@ -7,6 +7,7 @@ import { SearchField } from './components/field.tsx';
 import { Notice } from './components/notice.tsx';
 import { onCommand, runCommand, typingInto } from './pages/commands.ts';
 import { Dialogs } from './pages/dialogs.tsx';
+import { GivePage } from './pages/give/give-page.tsx';
 import { DevicesPage } from './pages/devices/devices-page.tsx';
 import { HostPage } from './pages/host/host-page.tsx';
 import { LibraryPage } from './pages/library/library.tsx';
@@ -14,6 +15,7 @@ import { MachinePage } from './pages/machine/machine-page.tsx';
 import { Troubles } from './pages/troubles.tsx';
 import { openDialog, useDialogs } from './state/dialogs.ts';
 import { retryFront, useFront } from './state/front.ts';
+import { countGiven } from './state/machine-devices.ts';
 import { usePreferences } from './state/preferences.ts';
 import type { ThemeChoice } from './state/preferences.ts';
 import { go, hashOf, useRoute } from './state/route.ts';
@@ -82,6 +84,7 @@ export function App() {
   const [search, setSearch] = useState('');
   const searchInput = useRef<HTMLInputElement>(null);
   const count = useFront((front) => (front.machines === null ? null : Object.keys(front.machines).length));
+  const given = useFront((front) => countGiven(front.machines));
   const offline = useFront((front) => front.status === 'offline');
 
   useEffect(() => onCommand((command) => {
@@ -104,6 +107,15 @@ export function App() {
       </div>
     );
   }
+  if (route.page === 'give') {
+    return (
+      <div className={styles.window}>
+        <Banner quiet />
+        <div className={styles.whole}><GivePage id={route.id} step={route.step} groups={route.groups} /></div>
+        {over}
+      </div>
+    );
+  }
   return (
     <div className={styles.window}>
       <header className={styles.bar}>
@@ -116,7 +128,7 @@ export function App() {
       <div className={styles.body}>
         <nav className={styles.nav} aria-label="Pages">
           <a href={hashOf({ page: 'machines' })} aria-current={route.page === 'machines' ? 'page' : undefined}><Server size={16} aria-hidden />Machines{count !== null && <>{' '}<small>{count}</small></>}</a>
-          <a href={hashOf({ page: 'devices' })} aria-current={route.page === 'devices' ? 'page' : undefined}><Cpu size={16} aria-hidden />Devices</a>
+          <a href={hashOf({ page: 'devices' })} aria-current={route.page === 'devices' ? 'page' : undefined}><Cpu size={16} aria-hidden />Devices{given > 0 && <>{' '}<small>{given} given</small></>}</a>
           <a href={hashOf({ page: 'computer' })} aria-current={route.page === 'computer' ? 'page' : undefined}><Monitor size={16} aria-hidden />This computer</a>
           <span className={styles.grow} />
           <div className={styles.navFoot}>

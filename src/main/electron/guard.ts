@@ -3,7 +3,7 @@ import type { IpcMainEvent, IpcMainInvokeEvent, Session } from 'electron';
 import { app } from 'electron';
 import { ORIGIN } from './app-protocol.ts';
 
-const allowed = new Set(['pointerLock', 'fullscreen', 'keyboardLock']);
+const allowed = new Set(['pointerLock', 'fullscreen', 'keyboardLock', 'clipboard-sanitized-write']);
 
 function isOurs(url: string): boolean {
   return url === ORIGIN || url.startsWith(`${ORIGIN}/`);

@@ -8,7 +8,9 @@ import { useFront } from '../state/front.ts';
 import { forceOff, isLive, removeMachine, resetMachine } from '../state/machines.ts';
 import { go } from '../state/route.ts';
 import { asSentence, nameOf } from '../state/words.ts';
+import { ChooseMachine } from './devices/choose-machine.tsx';
 import { MachineDialog } from './library/machine-dialog.tsx';
+import { MachineDevices } from './machine/machine-devices.tsx';
 import { LogText } from './machine/log-text.tsx';
 import { Shortcuts } from './shortcuts.tsx';
 import styles from './dialogs.module.css';
@@ -21,12 +23,14 @@ export function Dialogs() {
 
   if (open === null) return null;
   if (open.kind === 'new') return <MachineDialog onClose={closeDialog} />;
+  if (open.kind === 'give') return <ChooseMachine group={open.group} name={open.name} onClose={closeDialog} />;
   if (open.kind === 'shortcuts') return <Shortcuts onClose={closeDialog} />;
   if (entry === undefined) return null;
   const { id } = entry;
   const name = nameOf(entry);
   switch (open.kind) {
     case 'edit': return <MachineDialog key={id} entry={entry} onClose={closeDialog} />;
+    case 'devices': return <MachineDevices key={id} entry={entry} onClose={closeDialog} />;
     case 'force-off': return (
       <Confirm title={`Force ${name} off`} action="Force off" onClose={closeDialog} onConfirm={() => void forceOff(id, name)}>
         <p>The power is cut at once. What the guest has not saved is lost. “Shut down” asks the guest instead.</p>

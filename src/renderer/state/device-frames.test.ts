@@ -1,7 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import type { DeviceGroup, HostDevice, HostDevices } from '../../shared/host-devices.ts';
-import { countWords, framesOf, shortAddress } from './device-frames.ts';
+import { countWords, framesOf, matchesFrame, shortAddress } from './device-frames.ts';
 
 function device(address: string, kind: HostDevice['kind'], group: string, role: HostDevice['role'] = 'endpoint'): HostDevice {
   return {
@@ -46,4 +46,10 @@ test('a group whose devices are gone, and far too many', () => {
   assert.deepEqual(framesOf(gone), { frames: [], folded: [] });
   const many = Array.from({ length: 80 }, (_, at) => device(`0000:${at.toString(16).padStart(2, '0')}:00.0`, 'network', String(at)));
   assert.equal(framesOf(host(many)).frames.length, 80);
+});
+
+test('a search by name, address, kind or group', () => {
+  const [frame] = framesOf(host([device('0000:03:00.0', 'network', '14')])).frames;
+  for (const search of ['', 'NETWORK', '03:00', 'group 14', 'net 03']) assert.equal(matchesFrame(frame, search), true, search);
+  assert.equal(matchesFrame(frame, 'net 04'), false);
 });

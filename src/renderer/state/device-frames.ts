@@ -59,3 +59,10 @@ export function countWords(frames: readonly Frame[]): string {
 export function shortAddress(address: string): string {
   return address.replace(/^0000:/, '');
 }
+
+/** Whether a search by name, vendor, address, place or kind finds it; an empty one finds all. */
+export function matchesFrame({ devices, legend }: Frame, search: string): boolean {
+  const words = search.toLowerCase().split(/\s+/).filter((word) => word !== '');
+  const text = [legend, ...devices.flatMap(({ name, vendor, model, className, address, place = '', kind, driver = '' }) => [name, vendor, model, className, address, place, kind, driver])].join(' ').toLowerCase();
+  return words.every((word) => text.includes(word));
+}

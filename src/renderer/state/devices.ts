@@ -12,7 +12,8 @@ interface DevicesState {
   problem: Problem | null;
 }
 
-const useStore = create<DevicesState>(() => ({ found: null, problem: null }));
+/** What a page that watches the devices knows, for the parts of it. */
+export const useDevicesState = create<DevicesState>(() => ({ found: null, problem: null }));
 
 /** The devices, watched while the component that asks is there. */
 export function useDevices(): DevicesState {
@@ -21,10 +22,10 @@ export function useDevices(): DevicesState {
     if (!online) return;
     return front().watch('devices', (found) => {
       // A reader that has just begun knows nothing yet: what was seen last stays until it does.
-      useStore.setState(({ found: before }) => ({ found: found.state === 'reading' && before !== null ? before : found, problem: null }));
+      useDevicesState.setState(({ found: before }) => ({ found: found.state === 'reading' && before !== null ? before : found, problem: null }));
     }, (problem) => {
-      if (problem.code !== 'connection-lost') useStore.setState({ problem });
+      if (problem.code !== 'connection-lost') useDevicesState.setState({ problem });
     });
   }, [online]);
-  return useStore();
+  return useDevicesState();
 }

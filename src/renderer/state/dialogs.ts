@@ -3,7 +3,9 @@ import { create } from 'zustand';
 
 export type OpenDialog =
   | { kind: 'new' }
-  | { kind: 'edit' | 'remove' | 'force-off' | 'reset' | 'log' | 'damaged'; id: string }
+  | { kind: 'edit' | 'remove' | 'force-off' | 'reset' | 'log' | 'damaged' | 'devices'; id: string }
+  /** Which machine gets this group of devices. */
+  | { kind: 'give'; group: string; name: string }
   | { kind: 'shortcuts' };
 
 interface Dialogs {

@@ -11,6 +11,9 @@ test('a route survives its address', () => {
     { page: 'devices', address: '0000:03:00.0' },
     { page: 'machine', id: 'try-linux', tab: 'screen' },
     { page: 'machine', id: 'a b/c', tab: 'console' },
+    { page: 'give', id: 'try-linux', step: 'choose', groups: [] },
+    { page: 'give', id: 'try-linux', step: 'choose', groups: ['14'] },
+    { page: 'give', id: 'a b/c', step: 'review', groups: ['14', '0000:03:00'] },
   ];
   for (const route of routes) assert.deepEqual(parseRoute(hashOf(route)), route);
 });
@@ -19,5 +22,8 @@ test('an unknown address is the library, an unknown tab the screen', () => {
   assert.deepEqual(parseRoute(''), { page: 'machines' });
   assert.deepEqual(parseRoute('#/machine/'), { page: 'machines' });
   assert.deepEqual(parseRoute('#/%E0%A4%A'), { page: 'machines' });
+  assert.deepEqual(parseRoute('#/give/'), { page: 'machines' });
+  assert.deepEqual(parseRoute('#/give/x/review'), { page: 'give', id: 'x', step: 'choose', groups: [] });
+  assert.deepEqual(parseRoute('#/give/x/review/14%2C14%2C'), { page: 'give', id: 'x', step: 'review', groups: ['14'] });
   assert.deepEqual(parseRoute('#/machine/x/graphs'), { page: 'machine', id: 'x', tab: 'screen' });
 });

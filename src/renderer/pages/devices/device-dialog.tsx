@@ -3,7 +3,12 @@ import type { HostDevice, HostDevices } from '../../../shared/host-devices.ts';
 import { Button } from '../../components/button.tsx';
 import { Dialog } from '../../components/dialog.tsx';
 import { VerdictSign } from '../../components/verdict-sign.tsx';
-import { memoryWords } from '../../state/words.ts';
+import { byGravity } from '../../state/give-words.ts';
+import { openDialog } from '../../state/dialogs.ts';
+import { ownersOf } from '../../state/machine-devices.ts';
+import { useFront } from '../../state/front.ts';
+import { memoryWords, nameOf } from '../../state/words.ts';
+import { hashOf } from '../../state/route.ts';
 import { Findings } from './findings.tsx';
 import styles from './devices.module.css';
 
@@ -40,17 +45,27 @@ function facts(device: HostDevice): [title: string, value: string][] {
 export function DeviceDialog({ device, found, onClose }: { device: HostDevice; found: HostDevices; onClose: () => void }) {
   const group = found.groups[device.group];
   const others = group?.devices.filter((address) => address !== device.address) ?? [];
+  const machines = useFront((front) => front.machines);
+  const owners = ownersOf(machines, [device.address]);
+  const canGo = device.role === 'endpoint' && group !== undefined;
   return (
-    <Dialog title={device.name} lede={device.sentence} onClose={onClose} foot={<Button autoFocus onPress={onClose}>Close</Button>}>
+    <Dialog
+      title={device.name} lede={device.sentence} onClose={onClose}
+      foot={<>
+        <Button autoFocus onPress={onClose}>Close</Button>
+        {canGo && <Button kind="primary" onPress={() => openDialog({ kind: 'give', group: group.key, name: device.name })}>Give to a machine…</Button>}
+      </>}
+    >
       <div className={styles.details}>
         <p><VerdictSign verdict={device.verdict} /></p>
+        {owners.length > 0 && <p>{owners.length === 1 ? 'This machine has it' : 'These machines have it, one at a time'}: {owners.map((owner, at) => [at > 0 ? ', ' : '', <a key={owner.id} href={hashOf({ page: 'machine', id: owner.id, tab: 'screen' })}>{nameOf(owner)}</a>])}</p>}
         {device.uses.length > 0 && (
           <section>
             <h3>What it is used for</h3>
             <ul className={styles.uses}>{device.uses.map(({ kind, sentence, detail }) => <li key={kind}>{sentence} <code>{detail}</code></li>)}</ul>
           </section>
         )}
-        {device.findings.length > 0 && <section><h3>What to know</h3><Findings findings={device.findings} /></section>}
+        {device.findings.length > 0 && <section><h3>What to know</h3><Findings findings={byGravity(device.findings)} on={device.name} /></section>}
         {group !== undefined && others.length > 0 && (
           <section><h3>Its group</h3><p>{group.number === undefined ? 'In the same slot' : `Group ${group.number}, with`}: <code>{others.join(', ')}</code>. {group.sentence}</p></section>
         )}

@@ -1,57 +1,34 @@
-// The PCI devices of the computer in their IOMMU groups: which can go to a machine, and why not. It shows, and changes nothing.
-import { useState } from 'react';
-import { Cpu } from 'lucide-react';
-import type { Finding, HostDevices } from '../../../shared/host-devices.ts';
+// The PCI devices of the computer in their IOMMU groups: which can go to a machine, which has one, why not and what to do about it; what
+// Vitrine has changed on the computer for machines, and how that is undone.
+import { countWords, framesOf } from '../../state/device-frames.ts';
+import type { Frame } from '../../state/device-frames.ts';
 import { Button } from '../../components/button.tsx';
 import { Notice, ProblemNotice } from '../../components/notice.tsx';
 import { Waiting } from '../../components/waiting.tsx';
-import { countWords, framesOf } from '../../state/device-frames.ts';
 import { useDevices } from '../../state/devices.ts';
+import { openDialog } from '../../state/dialogs.ts';
 import { useFront } from '../../state/front.ts';
-import { go } from '../../state/route.ts';
+import { useLeases } from '../../state/leases.ts';
+import { ownersOf } from '../../state/machine-devices.ts';
+import { go, hashOf } from '../../state/route.ts';
+import { nameOf } from '../../state/words.ts';
+import { Computer } from './computer.tsx';
 import { DeviceDialog } from './device-dialog.tsx';
-import { Commands } from './findings.tsx';
-import { GroupFrame } from './group-frame.tsx';
+import { DeviceList } from './device-list.tsx';
+import { Changes, Permissions } from './leases.tsx';
 import styles from './devices.module.css';
 
-const gravity = { information: 'info', care: 'care', refused: 'stop' } as const;
-
-/** What concerns the computer as a whole. */
-function Computer({ findings }: { findings: readonly Finding[] }) {
-  if (findings.length === 0) return null;
-  return (
-    <div className={styles.notices}>
-      {findings.map(({ code, aspect = '', severity, sentence, remedy, commands }) => (
-        <Notice key={`${code} ${aspect}`} gravity={gravity[severity]} title={sentence}>
-          {remedy !== '' && <p>{remedy}</p>}
-          {commands !== undefined && <Commands title="In a terminal:" commands={commands} />}
-        </Notice>
-      ))}
-    </div>
-  );
-}
-
-function Groups({ found }: { found: HostDevices }) {
-  const [unfolded, setUnfolded] = useState(false);
-  const { frames, folded } = framesOf(found);
-  if (frames.length + folded.length === 0) {
-    return (
-      <div className={styles.empty}>
-        <Cpu size={32} strokeWidth={1.5} aria-hidden />
-        <h2>No PCI devices</h2>
-        <p>This computer shows none. Devices that can be given to machines appear here by themselves.</p>
-      </div>
-    );
-  }
-  const shown = unfolded ? [...frames, ...folded] : frames;
+function FrameFoot({ frame }: { frame: Frame }) {
+  const machines = useFront((front) => front.machines);
+  const owners = ownersOf(machines, frame.group.devices);
+  const { group, devices } = frame;
   return (
     <>
-      <ul className={styles.frames} aria-label="Groups of devices">{shown.map((frame) => <GroupFrame key={frame.group.key} frame={frame} />)}</ul>
-      {folded.length > 0 && (
-        <p className={styles.folded}>
-          {folded.length} more that nobody gives away: bridges and parts of the board.
-          <Button kind="plain" aria-expanded={unfolded} onPress={() => setUnfolded(!unfolded)}>{unfolded ? 'Hide them' : 'Show them'}</Button>
-        </p>
+      <span className={styles.owner}>
+        {owners.map((owner, at) => <span key={owner.id}>{at === 0 ? 'Given to ' : ', '}<a href={hashOf({ page: 'machine', id: owner.id, tab: 'screen' })}>{nameOf(owner)}</a></span>)}
+      </span>
+      {group.verdict !== 'not-possible' && (
+        <Button kind="plain" aria-label={`Give ${frame.title} to a machine…`} onPress={() => openDialog({ kind: 'give', group: group.key, name: devices[0].name })}>Give to a machine…</Button>
       )}
     </>
   );
@@ -59,11 +36,14 @@ function Groups({ found }: { found: HostDevices }) {
 
 export function DevicesPage({ address }: { address?: string }) {
   const { found, problem } = useDevices();
+  const leases = useLeases();
+  const machines = useFront((front) => front.machines);
   const offline = useFront((front) => front.status === 'offline');
   const ready = found !== null && found.state !== 'reading';
   const words = ready ? countWords(framesOf(found).frames) : '';
   const device = address === undefined || found === null ? undefined : found.devices[address];
   const close = () => go({ page: 'devices' });
+  const footed = (frame: Frame) => (frame.group.verdict !== 'not-possible' || ownersOf(machines, frame.group.devices).length > 0 ? <FrameFoot frame={frame} /> : undefined);
   return (
     <div className={styles.page}>
       <div className={styles.head}>
@@ -73,7 +53,14 @@ export function DevicesPage({ address }: { address?: string }) {
       {problem !== null && <div className={styles.notices}><ProblemNotice problem={problem} /></div>}
       {found?.problem !== undefined && <div className={styles.notices}><ProblemNotice problem={found.problem} alert={false} /></div>}
       {ready
-        ? <><Computer findings={found.findings} /><Groups found={found} /></>
+        ? (
+          <>
+            <Computer findings={found.findings} />
+            {leases !== null && <Changes leases={leases} found={found} />}
+            <DeviceList found={found} foot={footed} />
+            {leases !== null && <Permissions leases={leases} found={found} />}
+          </>
+        )
         : <div className={styles.waiting}>{!offline && problem === null && <Waiting words="Reading the devices" />}</div>}
       {device !== undefined && found !== null && <DeviceDialog device={device} found={found} onClose={close} />}
       {address !== undefined && ready && device === undefined && (

@@ -7,6 +7,7 @@ import { Menu } from '../../components/menu.tsx';
 import { StateSign } from '../../components/state-sign.tsx';
 import { openDialog } from '../../state/dialogs.ts';
 import { resumeMachine, startMachine, useJobs } from '../../state/machines.ts';
+import { givenWords } from '../../state/machine-devices.ts';
 import { go } from '../../state/route.ts';
 import { failureWords, nameOf, shownState, specWords } from '../../state/words.ts';
 import { useThumbnail } from './thumbnail.ts';
@@ -65,7 +66,7 @@ export function Card({ entry, offline }: { entry: LibraryEntry; offline: boolean
       <div className={styles.foot}>
         <div className={styles.words}>
           <h2 title={name}>{name}</h2>
-          <p><StateSign state={starting && state === 'off' ? 'starting' : state} /><span>{specWords(entry)}</span></p>
+          <p><StateSign state={starting && state === 'off' ? 'starting' : state} /><span>{[specWords(entry), givenWords(entry)].filter((words) => words !== '').join(' · ')}</span></p>
         </div>
         <ObviousButton entry={entry} starting={starting} offline={offline} />
         <Menu label={`More for ${name}`} trigger={<IconButton label={`More for ${name}`} isDisabled={offline || state === 'damaged'}><Ellipsis size={18} aria-hidden /></IconButton>}>

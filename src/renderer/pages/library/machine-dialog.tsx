@@ -9,7 +9,11 @@ import { Dialog } from '../../components/dialog.tsx';
 import { TextField } from '../../components/field.tsx';
 import { ProblemNotice } from '../../components/notice.tsx';
 import { SelectField } from '../../components/select.tsx';
+import { closeDialog, openDialog } from '../../state/dialogs.ts';
 import { problemOf } from '../../state/front.ts';
+import { listWords } from '../../state/give-words.ts';
+import { machineDevices } from '../../state/machine-devices.ts';
+import { go } from '../../state/route.ts';
 import { createMachine, updateMachine } from '../../state/machines.ts';
 import { nameOf } from '../../state/words.ts';
 import { check, emptyForm, formOf, NO_SCREEN, screenChoices, toChanges, toNewMachine } from './machine-form.ts';
@@ -24,6 +28,21 @@ export interface MachineDialogProps {
 
 const FORM = 'machine-form';
 const RESETS = [{ value: 'restart', text: 'Start again' }, { value: 'stop', text: 'Turn off' }] as const;
+
+/** The devices of the computer that it has, which have ways of their own. */
+function DevicesLine({ entry }: { entry: LibraryEntry }) {
+  const devices = machineDevices(entry, null);
+  return (
+    <section className={styles.devices} aria-labelledby="machine-form-devices">
+      <div>
+        <h3 id="machine-form-devices">Devices of this computer</h3>
+        <p>{devices.length === 0 ? 'None.' : listWords(devices.map(({ name }) => name))}</p>
+      </div>
+      {devices.length > 0 && <Button onPress={() => openDialog({ kind: 'devices', id: entry.id })}>Show them</Button>}
+      <Button onPress={() => { closeDialog(); go({ page: 'give', id: entry.id, step: 'choose', groups: [] }); }}>Give a device…</Button>
+    </section>
+  );
+}
 
 export function MachineDialog({ entry, onClose }: MachineDialogProps) {
   const [form, setForm] = useState<MachineForm>(() => (entry?.config === undefined ? emptyForm : formOf(entry.config)));
@@ -90,6 +109,7 @@ export function MachineDialog({ entry, onClose }: MachineDialogProps) {
           />
           <SelectField label="When the guest restarts" choices={RESETS} value={form.onReset} onChange={(onReset) => setForm((old) => ({ ...old, onReset }))} />
         </div>
+        {editing && <DevicesLine entry={entry} />}
       </Form>
     </Dialog>
   );

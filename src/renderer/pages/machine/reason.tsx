@@ -5,6 +5,9 @@ import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import type { MachineState } from '../../../shared/protocol/machine.ts';
 import { Button } from '../../components/button.tsx';
 import { Waiting } from '../../components/waiting.tsx';
+import { openDialog } from '../../state/dialogs.ts';
+import { listWords } from '../../state/give-words.ts';
+import { machineDevices } from '../../state/machine-devices.ts';
 import { go } from '../../state/route.ts';
 import { resumeMachine, startMachine, useJobs } from '../../state/machines.ts';
 import { asSentence, failureWords, nameOf, outcomeWords } from '../../state/words.ts';
@@ -78,9 +81,16 @@ export function useReason({ entry, state, machine, link, offline }: ReasonProps)
   }
   if (state === 'off') {
     const outcome = entry.lastOutcome;
+    const devices = machineDevices(entry, null);
     return (
-      <Message icon={<CircleSlash size={28} strokeWidth={1.75} aria-hidden />} title="This machine is off" buttons={start('Start')}>
+      <Message icon={<CircleSlash size={28} strokeWidth={1.75} aria-hidden />} title="This machine is off" buttons={<>{devices.length > 0 && <Button onPress={() => openDialog({ kind: 'devices', id })}>Show its devices</Button>}{start('Start')}</>}>
         {outcome !== undefined && <p>{outcomeWords(outcome)}</p>}
+        {devices.length > 0 && (
+          <>
+            <p>It has {listWords(devices.map((each) => each.name))} of this computer.</p>
+            {(entry.deviceTroubles ?? []).map((trouble) => <p key={trouble.address} role="alert" className={styles.trouble}><TriangleAlert size={16} aria-hidden /><span>{trouble.sentence}</span></p>)}
+          </>
+        )}
       </Message>
     );
   }

@@ -1,0 +1,88 @@
+// The last step: the changes as they are made, then how it ended: given, with what to do next; failed, with what was undone; cancelled.
+import { CircleCheck, LoaderCircle } from 'lucide-react';
+import type { LibraryEntry } from '../../../shared/protocol/front.ts';
+import { Button } from '../../components/button.tsx';
+import { Notice, ProblemNotice } from '../../components/notice.tsx';
+import { Technical } from '../../components/technical.tsx';
+import type { Giving } from '../../state/give.ts';
+import { startMachine } from '../../state/machines.ts';
+import { go } from '../../state/route.ts';
+import { Step } from './steps.tsx';
+import styles from './give.module.css';
+
+export interface DoneProps {
+  entry: LibraryEntry;
+  name: string;
+  giving: Giving;
+  /** Back to the plan. */
+  onReview: () => void;
+  onLeave: () => void;
+}
+
+function Progress({ giving }: { giving: Giving }) {
+  const { lines, state, progress } = giving;
+  const busy = state === 'giving' || state === 'asking';
+  const shown = lines.length === 0 && busy ? [state === 'asking' ? 'Waiting for your permission' : 'Beginning'] : lines;
+  const share = progress?.total === undefined || progress.total === 0 ? null : Math.min(1, progress.done / progress.total);
+  if (shown.length === 0) return null;
+  return (
+    <>
+      <ol className={styles.progress} aria-label="Progress" aria-live="polite">
+        {shown.map((line, at) => {
+          const working = busy && at === shown.length - 1;
+          const Sign = working ? LoaderCircle : CircleCheck;
+          return <li key={`${at} ${line}`} data-working={working || undefined}><Sign size={16} aria-hidden /><Technical>{line}</Technical></li>;
+        })}
+      </ol>
+      {busy && share !== null && <progress className={styles.share} value={share} aria-label="How far it is" />}
+    </>
+  );
+}
+
+const next = {
+  start: (name: string) => `When ${name} starts, the computer lets go of it; when it stops, the computer has it back.`,
+  kept: (name: string) => `It is set aside for ${name} until you release it on the Devices page, or the computer starts again.`,
+} as const;
+
+export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
+  const { what, state, mode, problem, granted, cancel } = giving;
+  const { id } = entry;
+  const start = (): void => {
+    onLeave();
+    go({ page: 'machine', id, tab: 'screen' });
+    void startMachine(id, name);
+  };
+  switch (state) {
+    case 'asking':
+    case 'giving': return (
+      <Step key="busy" title={`Giving ${what} to ${name}`} lede="Each change is written down before it is made, so that it can be undone whatever happens." right={<Button onPress={cancel}>Cancel and undo</Button>}>
+        <Progress giving={giving} />
+      </Step>
+    );
+    case 'given': return (
+      <Step
+        key="given" title={`${name} has ${what}`} lede={next[mode](name)}
+        left={<Button kind="plain" onPress={onLeave}>Close</Button>}
+        right={<>
+          <Button onPress={() => go({ page: 'devices' })}>Show the devices</Button>
+          {entry.state === 'off' || entry.state === 'failed' ? <Button kind="primary" onPress={start}>Start {name}</Button> : null}
+        </>}
+      >
+        {granted && <Notice gravity="ok" title="No password is needed for it any more"><p>The Devices page lists what is allowed, and withdraws it.</p></Notice>}
+        <Progress giving={giving} />
+      </Step>
+    );
+    case 'cancelled':
+    case 'failed': return (
+      <Step
+        key="not" title={state === 'cancelled' ? 'Cancelled' : `${what} could not be given`}
+        lede={`What had been changed is undone: the computer is as it was${granted ? ', but for the permission without a password, which the Devices page withdraws' : ''}.`}
+        left={<Button kind="plain" onPress={onLeave}>Close</Button>}
+        right={<Button kind="primary" onPress={onReview}>Back to the plan</Button>}
+      >
+        {problem !== undefined && <ProblemNotice problem={problem} />}
+        <Progress giving={giving} />
+      </Step>
+    );
+  }
+}
