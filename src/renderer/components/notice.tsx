@@ -29,7 +29,7 @@ export function Notice({ gravity, title, children, actions, narrow = false, onDi
     <div className={`${styles.notice} ${styles[gravity]} ${narrow ? styles.narrow : ''}`} role={alert ? 'alert' : 'status'}>
       <Sign size={18} aria-hidden />
       <div className={styles.words}>
-        <h3>{title}</h3>
+        <p className={styles.title}>{title}</p>
         {children}
       </div>
       {actions !== undefined && <div className={styles.actions}>{actions}</div>}

@@ -32,7 +32,7 @@ function StepList({ steps }: { steps: Plan['steps'] }) {
         <li key={`${what} ${addresses.join(' ')} ${sentence}`}>
           <span className={styles.at} aria-hidden>{at + 1}</span>
           <div>
-            <h3><Technical>{sentence}</Technical></h3>
+            <h2><Technical>{sentence}</Technical></h2>
             {detail !== '' && <p><Technical>{detail}</Technical></p>}
           </div>
           <p className={styles.undo}>{undo === '' ? '' : <Technical>{`Undone: ${undo[0].toLowerCase()}${undo.slice(1)}`}</Technical>}</p>
