@@ -68,7 +68,7 @@ function part(page: Page, group: string): Locator {
 
 async function understand(page: Page, id: string, groups: string): Promise<void> {
   await goTo(page, `#/give/${id}/understand/${encodeURIComponent(groups)}`);
-  await expect(page.getByRole('heading', { name: /^What giving/ })).toBeFocused();
+  await expect(page.getByRole('heading', { name: /^What giving/ })).toBeVisible();
 }
 
 /** The host's files, but for the module that stays loaded. */
@@ -228,5 +228,225 @@ test.describe('a plan that does not come true', () => {
     await button(page, 'Cancel').click();
     await expect(page.getByTestId('give')).toHaveCount(0);
     expect(devicesOf(app, id)).toEqual([]);
+  });
+});
+
+/** What is found on a host: [group, or '' for the computer as a whole; the finding; what it says; what to do]. */
+const found: { title: string; text: string; memory?: number; rows: [group: string, code: string, says: string, todo: string][]; stopped?: string }[] = [
+  {
+    title: 'one graphics card under the desktop', text: HOSTS.oneGpu, stopped: 'Radeon RX 7600 cannot be given as things are',
+    rows: [
+      ['2', 'only-gpu', 'It is the only graphics card, and this desktop would end with it.', 'Start the machine from a text console (Ctrl+Alt+F3) or over SSH.'],
+      ['2', 'boot-framebuffer', 'The picture that the computer started with still lies in this card.', 'Choose another card as the first one'],
+      ['2', 'driver-in-use', 'Your screen runs on this. It goes dark.', 'DP-1'],
+      ['2', 'rom-missing', 'the copy that the firmware has run', 'Choose a file with its ROM.'],
+      ['2', 'no-reset', 'It is reset together with Navi 31 HDMI/DP Audio.', ''],
+      ['2', 'bar-size', 'It shows 8 GiB of memory at once', 'the guest must be a 64-bit system'],
+    ],
+  },
+  {
+    title: 'a laptop with two graphics chips', text: HOSTS.laptop,
+    rows: [['8', 'driver-in-use', 'Its driver nvidia does not always let go of a card.', 'Reserve it from start-up'], ['8', 'bar-size', 'It shows 4 GiB of memory at once', '']],
+  },
+  {
+    title: 'a server with virtual functions', text: HOSTS.server, stopped: 'Ethernet Virtual Function 700 Series cannot be given as things are',
+    rows: [
+      ['32', 'kernel-modules', 'It can show itself as up to 64 more network cards', 'Number of virtual functions'],
+      ['34', 'no-vfio-access', 'You may not use /dev/vfio/34.', 'sudo chown $USER /dev/vfio/34'],
+      ['45', 'host-needs-it', 'The firmware keeps memory for this device (RMRR)', 'another slot or card'],
+      ['36', 'claimed', 'qemu-system-x86 has it.', 'End that program'],
+    ],
+  },
+  { title: 'groups split by the kernel parameter', text: HOSTS.acsSplit, rows: [['12', 'acs-override', 'the hardware does not promise that it is kept apart from', 'Give it only to guests that you trust']] },
+  {
+    title: 'no IOMMU', text: HOSTS.noIommu, stopped: 'This computer cannot give devices as it is.',
+    rows: [['', 'iommu-off', 'The IOMMU is off in the computer\'s firmware.', 'sudo update-grub'], ['0000:01:00', 'only-gpu', 'this computer shows nothing while a machine has it', 'Keep a way in over SSH.']],
+  },
+  {
+    title: 'the boot disk in the group of the card', text: HOSTS.bootDiskInGroup, stopped: 'GeForce RTX 4090 cannot be given as things are',
+    rows: [['7', 'group-shared', 'It shares its group with Drive nvme0', 'A slot behind another bridge may have a group of its own'], ['7', 'host-needs-it', 'Your computer\'s system is on this.', 'Start the computer from another disk']],
+  },
+  {
+    title: 'locked down, a card of three functions', text: HOSTS.lockdown,
+    rows: [['', 'kernel-modules', 'The kernel is locked down (integrity)', 'only signed modules load'], ['9', 'group-shared', 'Its other functions go with it', 'NVIDIA USB controller 1ad8']],
+  },
+  {
+    title: 'limits too low, too little memory', text: HOSTS.limits, memory: 8 * GiB, stopped: 'This computer cannot give devices as it is.',
+    rows: [
+      ['', 'memlock-low', 'A program may lock 8 MiB of memory, and Workstation needs', 'sudo tee -a /etc/security/limits.d/vitrine.conf'],
+      ['', 'memory-pinned', 'too little would remain for this computer', 'give Workstation at most'],
+      ['4', 'no-vfio-access', 'You may not use /dev/vfio/4.', 'Vitrine asks for it when a machine starts.'],
+    ],
+  },
+];
+
+for (const { title, text, memory, rows, stopped } of found) {
+  test.describe(title, () => {
+    onHost(text);
+    test('what stands in the way, and what to do', async ({ app }) => {
+      const { page } = app;
+      const id = await makeMachine(app, 'Workstation', memory);
+      let shown = '';
+      for (const [group, code, says, todo] of rows) {
+        const wanted = group === '' ? (rows.find(([key]) => key !== '')?.[0] ?? '') : group;
+        if (wanted !== shown) await understand(page, id, (shown = wanted));
+        const finding = (group === '' ? page.getByRole('main').locator(`[data-finding="${code}"]`) : part(page, group).locator(`[data-finding="${code}"]`)).filter({ hasText: says });
+        await expect(finding.first()).toContainText(todo);
+      }
+      const next = button(page, 'Review the changes');
+      if (stopped === undefined) await expect(next).toBeEnabled();
+      else {
+        await expect(next).toBeDisabled();
+        await expect(page.getByRole('status').filter({ hasText: stopped })).toBeVisible();
+      }
+      await app.shot(`give-${title.replaceAll(/[^a-z]+/g, '-')}`);
+    });
+  });
+}
+
+test.describe('bridges, and two groups at once', () => {
+  onHost(HOSTS.bridges);
+
+  test('both are given together and released together', async ({ app }) => {
+    const { page } = app;
+    const id = await makeMachine(app, 'Workstation');
+    const before = hostFiles();
+    await openMachine(page, 'Workstation');
+    await button(page, 'More for Workstation').click();
+    await page.getByRole('menuitem', { name: 'Give a device…' }).click();
+    await page.getByRole('checkbox', { name: '82574L Gigabit Network Connection', exact: true }).focus();
+    await page.keyboard.press('Space');
+    await page.getByRole('checkbox', { name: /^82574L Gigabit Network Connection and 1 more/ }).focus();
+    await page.keyboard.press('Space');
+    await button(page, /^Continue with /).click();
+    await expect(part(page, '1').locator('[data-finding="group-shared"]')).toContainText('The bridge that it is behind is in its group, and stays with the computer');
+    await expect(part(page, '1')).toContainText('a bridge only leads to what is behind it');
+    await expect(part(page, '3').locator('[data-finding="group-shared"]').first()).toContainText('they go together');
+    await expect(part(page, '3').locator('[data-finding="group-shared"]').first()).toContainText('Take it along.');
+    await button(page, 'Review the changes').click();
+    await page.getByRole('radio', { name: /^Keep them for machines/ }).focus();
+    await page.keyboard.press('Space');
+    await button(page, /^Give .* \(asks for your password\)$/).click();
+    await expect(page.getByRole('heading', { name: /^Workstation has / })).toBeFocused();
+    expect(['01:00.0', '03:00.0', '03:01.0'].map(host.driverOf)).toEqual(['vfio-pci', 'vfio-pci', 'vfio-pci']);
+    expect(host.driverOf('00:01.0')).toBe('pcieport');
+    await button(page, 'Show the devices').click();
+    for (const name of ['82574L Gigabit Network Connection', 'uPD720201 USB 3.0 Host Controller and 82574L Gigabit Network Connection']) {
+      const kept = page.getByRole('region', { name: 'What Vitrine has changed on this computer' }).getByRole('listitem', { name, exact: true });
+      await button(kept, 'Release').click();
+      await expect(kept).toHaveCount(0);
+    }
+    expect(hostFiles()).toBe(before);
+    expect(devicesOf(app, id)).toHaveLength(3);
+  });
+});
+
+test.describe('devices that another machine has, and that have moved', () => {
+  onHost(HOSTS.intelDesktop);
+
+  test('taken out of the other, used in its new slot, with a ROM of its own', async ({ app }) => {
+    const { page } = app;
+    const network = { kind: 'vfio-pci', address: '0000:03:00.0', identity: { name: '82574L Gigabit Network Connection', vendorId: '8086', deviceId: '10d3', subsystemVendorId: '0000', subsystemDeviceId: '0000' } };
+    const other = await makeMachine(app, 'Other', GiB, [network]);
+    const moved = await makeMachine(app, 'Mover', GiB, [{ ...network, address: '0000:09:00.0' }]);
+    const id = await makeMachine(app, 'Workstation');
+    await expect(card(page, 'Other')).toContainText('82574L Gigabit Network Connection given');
+
+    await understand(page, id, '15');
+    const claim = part(page, '15').locator('[data-finding="claimed"]').filter({ hasText: 'It belongs to the machine Other, which is off.' });
+    await button(claim, 'Take it out of Other').click();
+    await expect(claim).toHaveCount(0);
+    expect(devicesOf(app, other)).toEqual([]);
+
+    // One card's ROM comes from a file.
+    await understand(page, id, '2');
+    await button(part(page, '2'), 'Choose a file with its ROM').click();
+    const field = page.getByRole('textbox', { name: 'File with its ROM' });
+    await field.fill('card.rom');
+    await expect(part(page, '2')).toContainText('Write the whole path');
+    await field.fill('/roms/card.rom');
+    await button(page, 'Review the changes').click();
+    await expect(plan(page)).toBeVisible();
+    await expect(page.getByRole('status').filter({ hasText: 'Your password is asked for each time that the machine starts.' })).toBeVisible();
+    await button(page, 'Give UHD Graphics 770').click();
+    await expect(page.getByRole('heading', { name: 'Workstation has UHD Graphics 770' })).toBeFocused();
+    expect(devicesOf(app, id)).toMatchObject([{ address: '0000:00:02.0', rom: { file: '/roms/card.rom' } }]);
+    // Nothing of the computer is changed before the machine starts.
+    expect(host.log()).toEqual([]);
+
+    await goTo(page, `#/machine/${moved}`);
+    await expect(page.getByRole('alert').filter({ hasText: 'is not in slot 09:00.0 any more, but in slot 03:00.0.' })).toBeVisible();
+    await button(page, 'Show its devices').click();
+    await app.shot('machine-devices-moved');
+    await button(page.getByRole('dialog'), 'Use it at 03:00.0').click();
+    await expect(page.getByRole('dialog').getByText('any more')).toHaveCount(0);
+    expect(devicesOf(app, moved)).toMatchObject([{ address: '0000:03:00.0' }]);
+  });
+});
+
+test.describe('a computer without the helper', () => {
+  test.use({
+    env: async ({ theme: _theme }, provide) => {
+      host = playHost(HOSTS.intelDesktop);
+      await provide({ VITRINE_HOST_TREE: host.env.VITRINE_HOST_TREE });
+      host.remove();
+    },
+  });
+
+  test('says so where it is wanted, with the commands; what needs no root goes on', async ({ app }) => {
+    const { page } = app;
+    const id = await makeMachine(app, 'Workstation');
+    await openDevices(page);
+    await expect(page.getByRole('region', { name: 'What Vitrine may do on this computer' })).toContainText('Vitrine’s helper is not set up');
+    await expectAccessible(page, 'the Devices page without the helper');
+    await understand(page, id, '11');
+    await expect(button(page, 'Reserve it from start-up')).toBeDisabled();
+    await button(page, 'Review the changes').click();
+    await expect(page.getByRole('status').filter({ hasText: 'Vitrine’s helper is not set up' })).toBeVisible();
+    await page.getByRole('radio', { name: /^Keep them for machines/ }).focus();
+    await page.keyboard.press('Space');
+    await expect(button(page, 'Give GeForce RTX 4090')).toBeDisabled();
+    await app.shot('give-no-helper');
+    await page.getByRole('radio', { name: /^While the machine runs/ }).focus();
+    await page.keyboard.press('Space');
+    await button(page, 'Give GeForce RTX 4090').click();
+    await expect(page.getByRole('heading', { name: 'Workstation has GeForce RTX 4090' })).toBeFocused();
+    expect(devicesOf(app, id)).toHaveLength(2);
+  });
+});
+
+test.describe('far too many', () => {
+  const long = 'A long name of a machine '.repeat(8).slice(0, 200).trim();
+  onHost(`iommu dmar0\nremapping yes\n${Array.from({ length: 80 }, (_, at) => `pci ${(at + 16).toString(16)}:00.0 ${at % 9 === 0 ? '10de:2684 030000' : '8086:10d3 020000'} group=${at}\n`).join('')}`);
+
+  test('eighty devices, searched, and names of 200 characters; every other page', async ({ app }) => {
+    const { page } = app;
+    const id = await makeMachine(app, long);
+    await expectAccessible(page, 'the library');
+    await goTo(page, `#/give/${id}`);
+    const groups = page.getByRole('list', { name: 'Groups of devices' });
+    await expect(groups.locator('[data-verdict]')).toHaveCount(80);
+    await app.shot('give-80');
+    await page.getByRole('searchbox', { name: 'Search devices' }).fill('ethernet 20:00');
+    await expect(page.getByText('1 of 80')).toBeVisible();
+    await groups.getByRole('checkbox').focus();
+    await page.keyboard.press('Space');
+    await button(page, /^Continue with/).click();
+    await button(page, 'Review the changes').click();
+    await expect(plan(page)).toBeVisible();
+    expect(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth)).toBe(true);
+    await expectAccessible(page, 'Review with a name of 200 characters');
+    await app.shot('give-long-name');
+    for (const [hash, what] of [[`#/machine/${id}`, 'a machine'], [`#/machine/${id}/console`, 'a console'], [`#/machine/${id}/log`, 'a log'], ['#/computer', 'this computer']] as const) {
+      await goTo(page, hash);
+      await expect(page.getByRole('heading').first()).toBeVisible();
+      await expectAccessible(page, what);
+    }
+    await button(page, 'New machine').click();
+    await expect(page.getByRole('dialog')).toBeVisible();
+    await expectAccessible(page, 'a new machine');
+    await page.keyboard.press('Escape');
+    await button(page, 'Keyboard shortcuts').click();
+    await expectAccessible(page, 'the shortcuts');
   });
 });

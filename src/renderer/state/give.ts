@@ -87,6 +87,7 @@ export function usePlan(choice: GiveChoice | null, basis: unknown): Planned {
 export interface Giving {
   /** What is given, as people call it. */
   what: string;
+  addresses: readonly string[];
   mode: GiveChoice['mode'];
   state: 'asking' | 'giving' | 'given' | 'failed' | 'cancelled';
   /** Lines of what was done, as they came; the last one is at work while it is 'giving'. */
@@ -126,7 +127,7 @@ function changed(on: string): Problem {
 export async function give(choice: GiveChoice, plan: Plan, what: string, grant: boolean): Promise<'ended' | 'changed'> {
   const { id } = choice;
   const abort = new AbortController();
-  const start: Giving = { what, mode: choice.mode, state: grant ? 'asking' : 'giving', lines: [], progress: null, granted: false, cancel: () => abort.abort() };
+  const start: Giving = { what, addresses: plan.devices, mode: choice.mode, state: grant ? 'asking' : 'giving', lines: [], progress: null, granted: false, cancel: () => abort.abort() };
   useGiving.setState(({ giving }) => ({ giving: { ...giving, [id]: start } }));
   const onProgress = (progress: Progress): void => {
     const { lines } = useGiving.getState().giving[id] ?? start;

@@ -3,6 +3,7 @@ import type { Finding } from '../../../shared/host-devices.ts';
 import type { Leases } from '../../../shared/passthrough.ts';
 import { Commands } from '../../components/commands.tsx';
 import { Notice } from '../../components/notice.tsx';
+import { asSentence } from '../../state/words.ts';
 import { RemedyButton } from './remedies.tsx';
 import { WhatToDo } from './findings.tsx';
 import styles from './devices.module.css';
@@ -36,7 +37,7 @@ export function HelperNotice({ helper }: { helper: Leases['helper'] }) {
   if (helper.state === 'installed') return null;
   return (
     <Notice gravity="care" title={titles[helper.state]}>
-      <p>{helper.why} It is a small program that lends devices to machines and takes them back, each time with your permission. Everything else works without it.</p>
+      <p>{helper.why === '' ? '' : `${asSentence(helper.why).replace(/\.?$/, '.')} `}It is a small program that lends devices to machines and takes them back, each time with your permission. Everything else works without it.</p>
       <div className={styles.remedies}><RemedyButton label={helper.state === 'missing' ? 'Set up the helper (asks for your password)' : 'Set the helper up anew (asks for your password)'} on="This computer" request={{ verb: 'install-helper' }} /></div>
       {helper.install.length > 0 && <Commands title="Or in a terminal:" commands={helper.install} />}
     </Notice>

@@ -38,7 +38,7 @@ export function DeviceList({ found, choice, foot }: DeviceListProps) {
   return (
     <>
       {frames.length > MANY && <div className={styles.find}><SearchField label="Search devices" value={search} onChange={setSearch} />{search !== '' && <span role="status">{shown.length} of {frames.length}</span>}</div>}
-      <ul className={styles.frames} aria-label="Groups of devices">
+      <ul className={styles.frames} data-many={frames.length > MANY || undefined} aria-label="Groups of devices">
         {shown.map((frame) => <GroupFrame key={frame.group.key} frame={frame} choice={choice?.(frame)} foot={foot?.(frame)} />)}
         {unfolded && folded.map((frame) => <GroupFrame key={frame.group.key} frame={frame} choice={choice === undefined ? undefined : { selected: false, disabled: true, onChange: () => {} }} />)}
       </ul>

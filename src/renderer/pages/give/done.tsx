@@ -1,10 +1,12 @@
 // The last step: the changes as they are made, then how it ended: given, with what to do next; failed, with what was undone; cancelled.
-import { CircleCheck, LoaderCircle } from 'lucide-react';
+import { CircleCheck, CircleX, LoaderCircle } from 'lucide-react';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
+import type { Leases } from '../../../shared/passthrough.ts';
 import { Button } from '../../components/button.tsx';
 import { Notice, ProblemNotice } from '../../components/notice.tsx';
 import { Technical } from '../../components/technical.tsx';
 import type { Giving } from '../../state/give.ts';
+import { useKnownLeases } from '../../state/leases.ts';
 import { startMachine } from '../../state/machines.ts';
 import { go } from '../../state/route.ts';
 import { Step } from './steps.tsx';
@@ -30,8 +32,10 @@ function Progress({ giving }: { giving: Giving }) {
       <ol className={styles.progress} aria-label="Progress" aria-live="polite">
         {shown.map((line, at) => {
           const working = busy && at === shown.length - 1;
-          const Sign = working ? LoaderCircle : CircleCheck;
-          return <li key={`${at} ${line}`} data-working={working || undefined}><Sign size={16} aria-hidden /><Technical>{line}</Technical></li>;
+          // What was at work when it ended did not come true.
+          const broken = !busy && state !== 'given' && at === shown.length - 1;
+          const Sign = working ? LoaderCircle : broken ? CircleX : CircleCheck;
+          return <li key={`${at} ${line}`} data-working={working || undefined} data-broken={broken || undefined}><Sign size={16} aria-hidden /><Technical>{line}</Technical></li>;
         })}
       </ol>
       {busy && share !== null && <progress className={styles.share} value={share} aria-label="How far it is" />}
@@ -44,9 +48,20 @@ const next = {
   kept: (name: string) => `It is set aside for ${name} until you release it on the Devices page, or the computer starts again.`,
 } as const;
 
+/** The person said no, or there was nobody to ask: nothing has been touched. */
+const UNTOUCHED = ['lease-dismissed', 'lease-denied', 'lease-no-agent', 'lease-no-pkexec', 'helper-missing'];
+
+function afterwards({ problem, granted, addresses }: Giving, leases: Leases | null): string {
+  const left = leases?.given.some(({ address, how }) => how !== 'reserved' && addresses.includes(address)) === true;
+  const words = left ? 'Not all of it could be undone: the Devices page shows what is still set aside, and releases it.'
+    : problem !== undefined && UNTOUCHED.includes(problem.code) ? 'Nothing was changed.' : 'What had been changed is undone: the computer is as it was.';
+  return granted ? `${words} The permission without a password stays; the Devices page withdraws it.` : words;
+}
+
 export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
   const { what, state, mode, problem, granted, cancel } = giving;
   const { id } = entry;
+  const leases = useKnownLeases();
   const start = (): void => {
     onLeave();
     go({ page: 'machine', id, tab: 'screen' });
@@ -76,7 +91,7 @@ export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
     case 'failed': return (
       <Step
         key="not" title={state === 'cancelled' ? 'Cancelled' : `${what} could not be given`}
-        lede={`What had been changed is undone: the computer is as it was${granted ? ', but for the permission without a password, which the Devices page withdraws' : ''}.`}
+        lede={afterwards(giving, leases)}
         left={<Button kind="plain" onPress={onLeave}>Close</Button>}
         right={<Button kind="primary" onPress={onReview}>Back to the plan</Button>}
       >
