@@ -346,7 +346,7 @@ test.describe('devices that another machine has, and that have moved', () => {
 
   test('taken out of the other, used in its new slot, with a ROM of its own', async ({ app }) => {
     const { page } = app;
-    const network = { kind: 'vfio-pci', address: '0000:03:00.0', identity: { name: '82574L Gigabit Network Connection', vendorId: '8086', deviceId: '10d3', subsystemVendorId: '0000', subsystemDeviceId: '0000' } };
+    const network = { kind: 'vfio-pci', address: '0000:03:00.0', identity: { name: '82574L Gigabit Network Connection', vendorId: '8086', deviceId: '10d3' } };
     const other = await makeMachine(app, 'Other', GiB, [network]);
     const moved = await makeMachine(app, 'Mover', GiB, [{ ...network, address: '0000:09:00.0' }]);
     const id = await makeMachine(app, 'Workstation');

@@ -15,17 +15,17 @@ interface DevicesState {
 /** What a page that watches the devices knows, for the parts of it. */
 export const useDevicesState = create<DevicesState>(() => ({ found: null, problem: null }));
 
-/** The devices, watched while the component that asks is there and wants them. */
-export function useDevices(wanted = true): DevicesState {
+/** The devices, watched while the component that asks is there. */
+export function useDevices(): DevicesState {
   const online = useFront(({ status }) => status === 'online');
   useEffect(() => {
-    if (!online || !wanted) return;
+    if (!online) return;
     return front().watch('devices', (found) => {
       // A reader that has just begun knows nothing yet: what was seen last stays until it does.
       useDevicesState.setState(({ found: before }) => ({ found: found.state === 'reading' && before !== null ? before : found, problem: null }));
     }, (problem) => {
       if (problem.code !== 'connection-lost') useDevicesState.setState({ problem });
     });
-  }, [online, wanted]);
+  }, [online]);
   return useDevicesState();
 }

@@ -5,10 +5,9 @@ import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import type { MachineState } from '../../../shared/protocol/machine.ts';
 import { Button } from '../../components/button.tsx';
 import { Waiting } from '../../components/waiting.tsx';
-import { useDevices } from '../../state/devices.ts';
 import { openDialog } from '../../state/dialogs.ts';
 import { listWords } from '../../state/give-words.ts';
-import { hostDevicesOf, machineDevices } from '../../state/machine-devices.ts';
+import { machineDevices } from '../../state/machine-devices.ts';
 import { go } from '../../state/route.ts';
 import { resumeMachine, startMachine, useJobs } from '../../state/machines.ts';
 import { asSentence, failureWords, nameOf, outcomeWords } from '../../state/words.ts';
@@ -49,8 +48,6 @@ export interface ReasonProps {
 /** Whether anything stands over the screen, and what. */
 export function useReason({ entry, state, machine, link, offline }: ReasonProps): ReactNode | undefined {
   const job = useJobs((jobs) => jobs.starting[entry.id]);
-  // What is wrong with its devices is looked for while somebody watches them.
-  useDevices((state === 'off' || state === 'failed') && hostDevicesOf(entry.config).length > 0);
   const { id } = entry;
   const name = nameOf(entry);
   const start = (words: string, kind: 'primary' | 'ordinary' = 'primary'): ReactNode => (
