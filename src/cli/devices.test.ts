@@ -64,6 +64,7 @@ test('one device: facts, uses, findings and remedies; found by short addresses',
   assert.match(text, /Driver +nvidia\n/);
   assert.match(text, /BARs +0: 16 MiB, 32-bit; 1: 32 GiB, 64-bit, prefetchable;/);
   assert.match(text, /\n {8}printf '%s\\n' 'softdep nvidia/);
+  assert.match(text, /\n {6}In Vitrine's window: Reserve it from start-up\n {6}Undo:\n/);
   assert.match(text, /Undo:\n {8}sudo rm \/etc\/modprobe\.d/);
   assert.match(text, /Its group as a whole: with care\./);
   assert.match(deviceInWords(found, findDevice(found, '0000:02:00.0')), /Used for\n {2}Your computer's system is on this\. \(\/ on nvme0n1p2\)/);
@@ -78,6 +79,8 @@ test('the doctor: the IOMMU, what is missing for it, and how many devices could 
   assert.deepEqual(words(HOSTS.intelDesktop), ['IOMMU, for giving devices to machines | ok | dmar0, dmar1, 11 groups', 'Groups of devices for machines | ok | 1 ready, 3 with care']);
   assert.deepEqual(words(HOSTS.noIommu), ['IOMMU, for giving devices to machines | missing | The IOMMU is off in the computer\'s firmware']);
   assert.match(passthrough(read(t, HOSTS.noIommu))[0].remedy, /Intel VT-d[^]*\n {4}sudo update-grub$/);
+  const unloaded = read(t, `${HOSTS.intelDesktop}\nkvm no`);
+  assert.match(devicesInWords(unloaded, false), /its module is not loaded\.\n {4}Load the module\.\n {6}sudo modprobe kvm_intel\n {4}In Vitrine's window: Load KVM's module\n/);
   assert.match(words(HOSTS.noRemapping)[1], /^Interrupt remapping \| missing/);
 });
 

@@ -6,7 +6,7 @@ import { isHeld } from '../vmm/server/run-record.ts';
 import { claimsOf } from '../main/host-devices/claims.ts';
 import { readHostDevices } from '../main/host-devices/read.ts';
 import { realRoots } from '../main/host-devices/roots.ts';
-import { readLeases } from '../main/passthrough/given.ts';
+import { grantsOf } from '../main/passthrough/given.ts';
 import { shortAddress } from '../main/passthrough/identity.ts';
 import { hostPlace } from '../main/passthrough/place.ts';
 import { planFor } from '../main/passthrough/plan.ts';
@@ -67,8 +67,7 @@ export async function plan(request: { machine: string; addresses: string[]; mode
   const on = process.env.VITRINE_IN_LAB === '1' ? 'lab' : 'host';
   const found = readHostDevices({ roots: realRoots(), on, claims, machine: { id, name: config.name, memory: config.memory } });
   if (found.problem !== undefined) throw new VitrineError(found.problem);
-  const { helper, grants } = readLeases(place, claims);
-  const made = planFor({ found, config, running: isHeld(library.folderOf(id)), claims, choice: { groups: groupsOf(request.addresses, found), mode: request.mode, roms: {} }, helper, root: place.root, grants });
+  const made = planFor({ found, config, running: isHeld(library.folderOf(id)), claims, choice: { groups: groupsOf(request.addresses, found), mode: request.mode, roms: {} }, helper: place.helper(), root: place.root, grants: grantsOf(place, () => undefined, true) });
   output.out(request.json ? `${JSON.stringify(made, null, 2)}\n` : planInWords(made, config.name, found));
   if (made.problem !== undefined) return EXIT_NOT_POSSIBLE;
   return made.permission === 'terminal' || made.permission === 'helper' ? EXIT_NO_PERMISSION : EXIT_OK;

@@ -77,6 +77,8 @@ export const givenDeviceSchema = v.object({
   how: v.picklist(['held', 'kept', 'reserved']),
   /** The machine that has it or is to have it. */
   machine: v.optional(v.object({ id: v.string(), name: v.string() })),
+  /** Reserved, and not yet in effect: from the computer's next start. */
+  waiting: v.optional(v.boolean()),
   /** Kept by another user of this computer: only that one, or an administrator, can release it. */
   foreign: v.optional(v.boolean()),
 });

@@ -13,10 +13,11 @@ import type { GiveChoice, Leases } from '../../shared/passthrough.ts';
 import { ProtocolClient } from '../../shared/protocol/client.ts';
 import type { LibraryEntry } from '../../shared/protocol/front.ts';
 import { frontProtocol } from '../../shared/protocol/front.ts';
-import { beginRun, readRunInfo } from '../../vmm/server/run-record.ts';
+import { beginRun, isHeld, readRunInfo } from '../../vmm/server/run-record.ts';
 import { HOSTS } from '../host-devices/testing/hosts.ts';
 import { playHost } from '../lease/testing/played-host.ts';
 import { Library } from '../library/library.ts';
+import { beginGiving } from '../passthrough/unfinished.ts';
 import { startFront } from './front.ts';
 
 const entry = fileURLToPath(new URL('../../vmm/server/testing/fake-entry.ts', import.meta.url));
@@ -36,8 +37,8 @@ async function until(what: string, condition: () => unknown): Promise<void> {
 
 const refusedAs = (code: string) => (error: unknown) => error instanceof VitrineError && error.problem.code === code;
 
-async function fronted(t: TestContext, text: string, played = true) {
-  const host = playHost(text);
+async function fronted(t: TestContext, text: string, played = true, installed = true) {
+  const host = playHost(text, undefined, installed);
   const folder = mkdtempSync(join(tmpdir(), 'vfp-'));
   const library = new Library(join(folder, 'machines'));
   const id = library.create({ name: 'Router', memory: GiB, cpus: 1, boot: { kernel: 'fake:run' } });
@@ -50,6 +51,11 @@ async function fronted(t: TestContext, text: string, played = true) {
   await new Promise((resolve) => socket.once('open', resolve));
   t.after(async () => {
     await front.close();
+    for (const each of library.ids()) {
+      const pid = isHeld(library.folderOf(each)) ? readRunInfo(library.folderOf(each))?.pid : undefined;
+      if (pid !== undefined && pid !== process.pid) process.kill(pid, 'SIGKILL');
+      await until('it has ended', () => !isHeld(library.folderOf(each)));
+    }
     host.remove();
     rmSync(folder, { recursive: true, force: true });
   });
@@ -231,5 +237,126 @@ test('a machine whose device has moved says so before it starts, and starts when
   process.kill(readRunInfo(library.folderOf(id))!.pid, 'SIGKILL');
   await until('the computer has it back', () => host.driverOf(NIC) === 'e1000e');
   await until('it is told', () => leases().given.length === 0);
+  client.close();
+});
+
+test('buttons: reserve from start-up and back, with a failure on the way', { skip }, async (t) => {
+  const { host, client, id } = await fronted(t, HOSTS.intelDesktop);
+  const leases = watched(client);
+  const card = '0000:01:00.0';
+  const actions = async () => (await client.call('devicesFor', { id })).devices[card].findings.find(({ code }) => code === 'driver-in-use')?.actions;
+  assert.deepEqual(await actions(), [{ label: 'Reserve it from start-up', verb: 'reserve', address: card }]);
+  host.write('initramfs', 'fail');
+  await assert.rejects(client.call('remedy', { verb: 'reserve', address: card }), refusedAs('lease-initramfs'));
+  assert.equal(host.text('etc/modprobe.d/vitrine.conf'), null);
+  host.write('initramfs', '');
+  const progress: string[] = [];
+  await client.call('remedy', { verb: 'reserve', address: card }, { onProgress: ({ text }) => progress.push(text) });
+  assert.deepEqual([progress[0], progress.at(-1)], ['Waiting for permission', 'update-initramfs: Generating /boot/initrd.img']);
+  assert.match(host.text('etc/modprobe.d/vitrine.conf')!, /^softdep nvidia pre: vfio-pci\nsoftdep snd_hda_intel pre: vfio-pci\noptions vfio-pci ids=10de:2684,10de:22ba$/m);
+  assert.equal(host.text('boot/initramfs.conf'), host.text('etc/modprobe.d/vitrine.conf'));
+  await until('it is told', () => leases().given.length === 2);
+  assert.deepEqual(leases().given, [{ address: card, how: 'reserved', driver: 'nvidia', waiting: true }, { address: '0000:01:00.1', how: 'reserved', driver: 'snd_hda_intel', waiting: true }]);
+  assert.deepEqual(await actions(), [{ label: 'Reserve it no more', verb: 'unreserve', address: card }]);
+  await client.call('remedy', { verb: 'unreserve', address: card });
+  assert.equal(host.text('etc/modprobe.d/vitrine.conf'), null);
+  await until('it is told', () => leases().given.length === 0);
+  client.close();
+});
+
+test('buttons: virtual functions made, their number changed, and set back', { skip }, async (t) => {
+  const { host, client, id } = await fronted(t, HOSTS.server);
+  const leases = watched(client);
+  const card = '0000:18:00.1';
+  const finding = async () => (await client.call('devicesFor', { id })).devices[card].findings.find(({ aspect }) => aspect === 'virtual-functions');
+  assert.deepEqual((await finding())?.actions, [{ label: 'Make virtual functions', verb: 'set-functions', address: card, most: 64 }]);
+  await assert.rejects(client.call('remedy', { verb: 'set-functions', address: card, count: 65 }), refusedAs('lease-functions'));
+  await client.call('remedy', { verb: 'set-functions', address: card, count: 3 });
+  await until('it is told', () => leases().functions[card]?.now === 3);
+  assert.deepEqual(leases().functions, { [card]: { now: 3, before: 0 } });
+  const made = await finding();
+  assert.deepEqual([made!.facts.enabled, (made!.facts.addresses as string[]).length, made!.actions?.map(({ label }) => label)], [3, 3, ['Change their number', 'Set their number back to 0']]);
+  // One of them goes to a machine.
+  const [first] = made!.facts.addresses as string[];
+  const devices = (await client.call('devicesFor', { id })).devices;
+  const plan = await client.call('planDevices', { id, groups: [devices[first].group], mode: 'kept', roms: {} });
+  assert.deepEqual([plan.problem, plan.devices], [undefined, [first]]);
+  await client.call('giveDevices', { id, groups: [devices[first].group], mode: 'kept', roms: {}, digest: plan.digest });
+  assert.equal(host.driverOf(first), 'vfio-pci');
+  await assert.rejects(client.call('remedy', { verb: 'restore-functions', address: card }), refusedAs('lease-leased'));
+  await client.call('takeDevices', { id, addresses: [first] });
+  await client.call('remedy', { verb: 'restore-functions', address: card });
+  assert.equal((await finding())?.facts.enabled, 0);
+  await until('it is told', () => Object.keys(leases().functions).length === 0);
+  client.close();
+});
+
+test('buttons: the helper installed, a machine allowed its devices without a password, all of it taken back', { skip }, async (t) => {
+  const { host, client, id, choice } = await fronted(t, HOSTS.intelDesktop, true, false);
+  const leases = watched(client);
+  await until('the leases are read', () => leases().state === 'ready');
+  assert.deepEqual([leases().helper.state, leases().helper.canAsk], ['missing', true]);
+  assert.equal((await client.call('planDevices', choice(['15']))).permission, 'helper');
+  host.answer(126);
+  await assert.rejects(client.call('remedy', { verb: 'install-helper' }), refusedAs('lease-dismissed'));
+  host.answer(0);
+  await client.call('remedy', { verb: 'install-helper' });
+  await until('it is told', () => leases().helper.state === 'installed');
+  assert.match(host.text('usr/share/polkit-1/actions/org.vitrine.helper.policy')!, /org\.vitrine\.helper/);
+
+  const plan = await client.call('planDevices', choice(['15']));
+  await assert.rejects(client.call('remedy', { verb: 'grant', id, addresses: [NIC] }), refusedAs('no-such-device'));
+  await client.call('giveDevices', { ...choice(['15']), digest: plan.digest });
+  await client.call('remedy', { verb: 'grant', id, addresses: [NIC] });
+  await until('it is told', () => leases().grants.length === 1);
+  assert.deepEqual(leases().grants, [{ machine: { id, name: 'Router' }, addresses: [NIC], memory: GiB + 128 * 2 ** 20 }]);
+  assert.equal((await client.call('planDevices', choice([]))).permission, 'granted');
+  // Nobody is asked: a question would be dismissed.
+  host.answer(126);
+  await client.call('startMachine', { id });
+  assert.equal(host.driverOf(NIC), 'vfio-pci');
+  await assert.rejects(client.call('remedy', { verb: 'revoke', id, addresses: [NIC] }), refusedAs('lease-dismissed'));
+  host.answer(0);
+  await client.call('remedy', { verb: 'revoke', id, addresses: [NIC] });
+  assert.deepEqual((await client.call('planDevices', choice([]))).problem?.code, 'machine-running');
+  await until('it is told', () => leases().grants.length === 0);
+  await assert.rejects(client.call('remedy', { verb: 'remove-helper' }), refusedAs('lease-held'));
+  client.close();
+});
+
+test('a machine with devices that is killed: removing the helper gives everything back', { skip }, async (t) => {
+  const { host, client, id, choice, library } = await fronted(t, HOSTS.intelDesktop);
+  const { digest } = await client.call('planDevices', choice(['15'], 'kept'));
+  await client.call('giveDevices', { ...choice(['15'], 'kept'), digest });
+  await client.call('startMachine', { id });
+  process.kill(readRunInfo(library.folderOf(id))!.pid, 'SIGKILL');
+  await until('it has ended', () => !isHeld(library.folderOf(id)));
+  assert.equal(host.driverOf(NIC), 'vfio-pci');
+  await client.call('remedy', { verb: 'remove-helper' });
+  assert.deepEqual([host.driverOf(NIC), host.text('usr/local/libexec/vitrine-helper')], ['e1000e', null]);
+  client.close();
+});
+
+test('giving that was cut off: the next front puts the machine\'s file back, unless the computer had let go for good', { skip }, async (t) => {
+  const { host, client, id, choice, library, devices } = await fronted(t, HOSTS.intelDesktop);
+  const env = { ...process.env, ...host.env, VITRINE_BACKEND: 'kvm' };
+  const nextFront = async () => (await startFront({ shell: 'browser', env, library, entry })).close();
+  const cutOff = () => writeFileSync(join(library.folderOf(id), 'giving.json'), JSON.stringify({ before: [], fresh: [NIC] }));
+  const { digest } = await client.call('planDevices', choice(['15'], 'kept'));
+  await client.call('giveDevices', { ...choice(['15'], 'kept'), digest });
+  assert.deepEqual(readdirSync(library.folderOf(id)).filter((name) => name.startsWith('giving')), []);
+  cutOff();
+  await nextFront();
+  assert.equal(devices().length, 1);
+  await client.call('remedy', { verb: 'release', addresses: [NIC] });
+  // Somebody is at it.
+  const busy = beginGiving(library.folderOf(id), { ...library.config(id), devices: [] }, [NIC]);
+  await nextFront();
+  assert.equal(devices().length, 1);
+  assert.throws(() => beginGiving(library.folderOf(id), library.config(id), []), refusedAs('giving'));
+  busy.end();
+  cutOff();
+  await nextFront();
+  assert.deepEqual([devices(), readdirSync(library.folderOf(id)).filter((name) => name.startsWith('giving'))], [[], []]);
   client.close();
 });

@@ -26,7 +26,7 @@ import type { Library } from '../library/library.ts';
 import type { LibraryWatcher } from '../library/watch.ts';
 import { watchLibrary } from '../library/watch.ts';
 import { settleDevices } from '../passthrough/before-start.ts';
-import { LeasesWatch } from '../passthrough/given.ts';
+import { grantsOf, LeasesWatch } from '../passthrough/given.ts';
 import { hostDevicesOf } from '../passthrough/identity.ts';
 import type { Performing } from '../passthrough/perform.ts';
 import { giveDevices, takeDevices } from '../passthrough/perform.ts';
@@ -34,6 +34,7 @@ import type { HostPlace } from '../passthrough/place.ts';
 import { hostPlace, leaseOn } from '../passthrough/place.ts';
 import type { PlanQuestion } from '../passthrough/plan.ts';
 import { planFor } from '../passthrough/plan.ts';
+import { undoUnfinished } from '../passthrough/unfinished.ts';
 import { doRemedy } from '../passthrough/remedies.ts';
 import { Tracker } from './tracker.ts';
 import { TroubleWatch } from './troubles.ts';
@@ -81,7 +82,7 @@ export class FrontService {
     this.#options = options;
     this.#devices = new DeviceWatch(() => this.#startReader());
     this.#place = hostPlace(options.env);
-    this.#leases = new LeasesWatch(this.#place, () => this.#claims());
+    this.#leases = new LeasesWatch(this.#place, () => this.#claims(), (id) => this.machines.value[id]?.config?.name);
     this.#troubles = new TroubleWatch(this.#devices, () => this.#showAll());
     this.machines.subscribe(() => {
       this.#devices.setClaims(this.#claims());
@@ -116,6 +117,7 @@ export class FrontService {
     const service = new FrontService(options);
     const { library } = options;
     await ensureBuiltins(library);
+    await undoUnfinished(library, service.#place);
     service.#watcher = watchLibrary(library.folder, (id) => service.#look(id), (id) => service.#gone(id));
     return service;
   }
@@ -162,7 +164,7 @@ export class FrontService {
     planDevices: async (choice, { signal }) => planFor(await this.#question(choice, signal)),
     giveDevices: (choice, { progress, signal }) => this.#changing(choice.id, async () => giveDevices(choice, await this.#question(choice, signal), this.#performing(progress, signal))),
     takeDevices: (request, { progress, signal }) => this.#changing(request.id, () => takeDevices(request, this.#performing(progress, signal))),
-    remedy: (request, { progress, signal }) => this.#changing('', () => doRemedy(request, { ...this.#performing(progress, signal), read: (until) => this.#read(undefined, until) })),
+    remedy: (request, { progress, signal }) => this.#changing('id' in request ? request.id : request.verb === 'move' ? request.from : '', () => doRemedy(request, { ...this.#performing(progress, signal), read: (until) => this.#read(undefined, until) })),
     readLog: ({ id }) => {
       this.#options.library.read(id);
       const folder = this.#options.library.folderOf(id);
@@ -243,14 +245,14 @@ export class FrontService {
     const { library } = this.#options;
     const found = await this.#read(library.config(choice.id), signal);
     // The machine's file as it is now, not before the devices were read.
-    return { found, config: library.config(choice.id), running: isHeld(library.folderOf(choice.id)), claims: this.#claims(), choice, helper: this.#place.helper(), root: this.#place.root, grants: [] };
+    return { found, config: library.config(choice.id), running: isHeld(library.folderOf(choice.id)), claims: this.#claims(), choice, helper: this.#place.helper(), root: this.#place.root, grants: grantsOf(this.#place, () => undefined, true) };
   }
 
   #performing(progress: Performing['progress'], signal: AbortSignal): Performing {
     return { library: this.#options.library, place: this.#place, progress, signal };
   }
 
-  /** Does it after what is under way for the same machine. */
+  /** Does it after what is under way for the same machine; '' for the computer. */
   async #changing(id: string, work: () => Promise<void>): Promise<Record<string, never>> {
     const before = this.#changes.get(id) ?? Promise.resolve();
     const done = before.catch(() => {}).then(work);

@@ -22,7 +22,7 @@ export function fingerprint(roots: HostRoots): string {
   }
   for (const node of names(roots.dev, 'vfio')) parts.push(node, String(roots.mayUse(join(roots.dev, 'vfio', node))));
   parts.push(String(roots.mayUse(join(roots.dev, 'kvm'))), ...names(roots.sys, 'bus/usb/devices'));
-  parts.push(text(roots.proc, 'self/mountinfo'));
+  parts.push(text(roots.proc, 'self/mountinfo'), text(roots.varLib, 'vitrine/state'));
   for (const [file, columns] of TABLES) for (const line of lines(roots.proc, file)) parts.push(columns.map((column) => line.trim().split(/\s+/)[column]).join(' '));
   return parts.join('\n');
 }

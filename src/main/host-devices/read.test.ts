@@ -325,3 +325,24 @@ test('devices that vanish while they are read', (t) => {
     assert.equal(readHostDevices({ roots: host.roots }).devices[`0000:${short}`], undefined);
   }
 });
+
+test('what a button can do about a finding', (t) => {
+  const actions = (text: string, short: string, code: FindingCode, options: Partial<ReadOptions> = {}) => findingOf(read(t, text, options), short, code).actions?.map(({ verb, label, most, machine }) => [verb, label, most, machine].filter((word) => word !== undefined).join(' | ')) ?? [];
+  assert.deepEqual(actions(HOSTS.intelDesktop, '01:00.0', 'driver-in-use'), ['reserve | Reserve it from start-up']);
+  // By its ids a twin would be taken along: then only by hand. The only card is not reserved at all.
+  assert.deepEqual(actions(HOSTS.intelDesktop.replace('pci 00:1c.0', 'pci 00:1b.0 10de:2684 030200 group=30\n  pci 00:1c.0'), '01:00.0', 'driver-in-use'), []);
+  assert.deepEqual(actions(HOSTS.oneGpu, '01:00.0', 'driver-in-use'), []);
+  const reserved = read(t, `${HOSTS.intelDesktop}\nfile var/lib/vitrine/state vitrine-state 1\nfile var/lib/vitrine/state reserved 0000:01:00.0 10de:2684 nvidia\nfile proc/sys/kernel/random/boot_id 0`);
+  const finding = findingOf(reserved, '01:00.0', 'driver-in-use');
+  assert.deepEqual([finding.actions?.map(({ verb }) => verb), finding.commands], [['unreserve'], undefined]);
+  assert.match(finding.remedy, /restart the computer/);
+  assert.deepEqual(actions(HOSTS.oneGpu, '01:00.0', 'rom-missing'), ['ask-rom | Choose a file with its ROM']);
+  assert.deepEqual(actions(HOSTS.server, '18:00.0', 'kernel-modules'), ['set-functions | Change their number | 64']);
+  assert.deepEqual(actions(HOSTS.server, '18:00.1', 'kernel-modules'), ['set-functions | Make virtual functions | 64']);
+  assert.deepEqual(actions(HOSTS.server, '18:02.2', 'claimed', { claims: [{ address: '0000:18:02.2', machine: 'Router', id: 'router', running: false }] }), ['move | Take it out of Router | router']);
+  assert.deepEqual(actions(HOSTS.server, '18:02.2', 'claimed', { claims: [{ address: '0000:18:02.2', machine: 'Router', id: 'router', running: true }] }), []);
+  assert.deepEqual(read(t, `${HOSTS.limits}kvm no`).findings[0].actions, [{ label: 'Load KVM\'s module', verb: 'load-modules', modules: 'kvm' }]);
+  // Two machines of one name are two.
+  const twins = read(t, HOSTS.server, { claims: [{ address: '0000:18:02.2', machine: 'Router', id: 'other', running: true }], machine: { id: 'router', name: 'Router', memory: GiB } });
+  assert.ok(has(twins, '18:02.2', 'claimed'));
+});

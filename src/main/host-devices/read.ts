@@ -1,6 +1,7 @@
 // The whole model: reads everything once, puts it together, and judges. Never throws for what the host shows.
 import type { DeviceGroup, Finding, ForMachine, HostDevice, HostDevices, Use, Verdict } from '../../shared/host-devices.ts';
 import { FINDING_CODES } from '../../shared/host-devices.ts';
+import { readLasting } from '../lease/lasting.ts';
 import { computerFindings } from './findings/computer.ts';
 import { deviceFindings } from './findings/device.ts';
 import type { Candidate, Claim, Scene } from './findings/finding.ts';
@@ -114,7 +115,7 @@ export function readHostDevices({ roots, on = 'host', claims = [], machine }: Re
     devices.set(fn.address, candidate);
     groups.set(candidate.group, [...(groups.get(candidate.group) ?? []), candidate]);
   }
-  const scene: Scene = { roots, host, iommu, devices, groups, links, framebuffer, programs, claims, machine };
+  const scene: Scene = { roots, host, iommu, devices, groups, links, framebuffer, programs, claims, machine, lasting: readLasting(roots.varLib, roots.proc) };
   const general = computerFindings(scene);
   const stopping = general.filter(({ severity }) => severity !== 'information');
   const own = new Map([...devices.values()].map((device) => [device.fn.address, deviceFindings(scene, device)]));

@@ -14,6 +14,8 @@ export interface HostRoots {
   run: string;
   /** Holds modules/RELEASE. */
   lib: string;
+  /** Holds vitrine/state, what the privileged helper has written down (src/main/lease/lasting.ts). */
+  varLib: string;
   /** Where pci.ids may lie, the best first. */
   pciIds: string[];
   /** The home directory of whoever asks. */
@@ -49,7 +51,7 @@ export function treeRoots(folder: string): HostRoots {
   const facts: WrittenFacts = { home: '/home', desktop: false, forbidden: [], addresses: {}, ...(JSON.parse(text(folder, 'host.json') ?? '{}') as Partial<WrittenFacts>) };
   const at = (path: string) => join(folder, path);
   return {
-    sys: at('sys'), proc: at('proc'), dev: at('dev'), etc: at('etc'), boot: at('boot'), run: at('run'), lib: at('lib'), pciIds: [at('pci.ids')],
+    sys: at('sys'), proc: at('proc'), dev: at('dev'), etc: at('etc'), boot: at('boot'), run: at('run'), lib: at('lib'), varLib: at('var/lib'), pciIds: [at('pci.ids')],
     home: facts.home,
     desktop: facts.desktop,
     // A helper that plays in the tree gives a node by its mode, and takes it back.
@@ -66,7 +68,7 @@ export function realRoots(env: NodeJS.ProcessEnv = process.env): HostRoots {
   const tree = env[TREE_VARIABLE] ?? '';
   if (tree !== '') return treeRoots(tree);
   return {
-    sys: '/sys', proc: '/proc', dev: '/dev', etc: '/etc', boot: '/boot', run: '/run', lib: '/lib',
+    sys: '/sys', proc: '/proc', dev: '/dev', etc: '/etc', boot: '/boot', run: '/run', lib: '/lib', varLib: '/var/lib',
     // The distributions' package, then what update-pciids fetches.
     pciIds: ['/var/lib/pciutils/pci.ids', '/usr/share/hwdata/pci.ids', '/usr/share/misc/pci.ids', '/usr/share/pci.ids', '/usr/share/misc/pci.ids.gz'],
     home: env.HOME ?? '/root',

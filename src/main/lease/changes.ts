@@ -14,6 +14,8 @@ export interface ChangeOptions {
   /** As a clause of an error. */
   attempted?: string;
   onTerminal?: boolean;
+  /** Gives up while somebody is asked for permission; what has begun is not cut off. */
+  signal?: AbortSignal;
   /** A line of what makes the start-up files anew, which may take minutes. */
   onProgress?: (line: string) => void;
 }

@@ -17,6 +17,7 @@ import type { HostPlace } from './place.ts';
 import type { PlanQuestion } from './plan.ts';
 import { devicesAfter, devicesOf, planFor } from './plan.ts';
 import { requestsOf } from './steps.ts';
+import { beginGiving } from './unfinished.ts';
 
 const ATTEMPTED = 'give devices to the machine';
 
@@ -81,12 +82,15 @@ export async function giveDevices(choice: GiveChoice & { digest: string }, quest
   }
   goOn(signal, config.name);
   const requests = choice.mode === 'kept' && question.found.on === 'host' ? requestsOf({ found: question.found, devices: devicesOf(question).all, memory: lockedBytes(config) }).filter(({ verb }) => verb !== 'memlock') : [];
+  const { fresh } = devicesOf(question);
   let lease: Lease | null = null;
+  let giving: { end: () => void } | null = null;
   let written = false;
   try {
     if (requests.length > 0 && plan.steps.some(({ what }) => what === 'unbind' || what === 'bind' || what === 'permit')) lease = await takeFromHost(requests, question, performing);
     progress({ done: requests.length, total: requests.length + 1, text: `Writing it into ${config.name}` });
     goOn(signal, config.name);
+    if (lease !== null) giving = beginGiving(library.folderOf(config.id), config, fresh);
     await setDevices(library, config.id, devicesAfter(question));
     written = true;
     goOn(signal, config.name);
@@ -94,10 +98,12 @@ export async function giveDevices(choice: GiveChoice & { digest: string }, quest
   } catch (thrown) {
     lease?.release();
     if (written) await setDevices(library, config.id, config.devices);
+    giving?.end();
     await lease?.ended;
     goOn(signal, config.name);
     throw thrown;
   }
+  giving?.end();
   lease?.release();
   await lease?.ended;
 }

@@ -3,7 +3,10 @@
 import type { HostDevices } from '../../shared/host-devices.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import type { RemedyRequest } from '../../shared/passthrough.ts';
+import type { ChangeOptions } from '../lease/changes.ts';
+import { grant, installHelper, removeHelper, reserve, restoreFunctions, revoke, setFunctions, unreserve } from '../lease/changes.ts';
 import { applyPlan } from '../lease/lease.ts';
+import { lockedBytes } from '../lease/pinned.ts';
 import type { LeaseModule } from '../lease/protocol.ts';
 import { hostDevicesOf, movedTo, shortAddress } from './identity.ts';
 import type { Performing } from './perform.ts';
@@ -31,9 +34,20 @@ async function moveTo({ id, address, to }: { id: string; address: string; to: st
   await library.update(id, { devices: movedTo(config.devices, address, devices[to]) });
 }
 
+/** The machine may have these of its devices without a password; whole groups, and as much memory as it has now. */
+async function grantDevices({ id, addresses }: { id: string; addresses: string[] }, { library, place, signal }: Remedying): Promise<void> {
+  const config = library.config(id);
+  const own = hostDevicesOf(config).map(({ address }) => address);
+  const strange = addresses.find((address) => !own.includes(address));
+  if (strange !== undefined) throw new VitrineError({ attempted: 'allow the machine its devices without a password', on: config.name, why: `it does not have ${strange}.`, remedy: 'Give it to the machine first.', code: 'no-such-device' });
+  await grant(id, lockedBytes(config), addresses, { starter: place.starter, signal });
+}
+
 /** Does what a button says. Throws what it cannot do, in words. */
 export async function doRemedy(request: RemedyRequest, remedying: Remedying): Promise<void> {
-  const { place, signal, read } = remedying;
+  const { place, signal, read, progress = () => {} } = remedying;
+  const changing: ChangeOptions = { starter: place.starter, signal, onProgress: (text) => progress({ done: 0, text }) };
+  if (request.verb !== 'use-at') progress({ done: 0, text: 'Waiting for permission' });
   switch (request.verb) {
     case 'load-modules': {
       const names = modulesFor(request.modules, await read(signal));
@@ -46,7 +60,22 @@ export async function doRemedy(request: RemedyRequest, remedying: Remedying): Pr
       return takeDevices({ id: request.from, addresses: request.addresses }, remedying);
     case 'release':
       return releaseDevices(request.addresses, remedying);
-    default:
-      throw new VitrineError({ attempted: 'change the computer', on: request.verb, why: 'this Vitrine\'s privileged helper cannot do that.', remedy: '', code: 'helper-outdated' });
+    case 'reserve':
+      await reserve(request.address, changing);
+      return;
+    case 'unreserve':
+      return unreserve(request.address, changing);
+    case 'set-functions':
+      return setFunctions(request.address, request.count, changing);
+    case 'restore-functions':
+      return restoreFunctions(request.address, changing);
+    case 'grant':
+      return grantDevices(request, remedying);
+    case 'revoke':
+      return revoke(request.id, changing);
+    case 'install-helper':
+      return installHelper(changing);
+    case 'remove-helper':
+      await removeHelper(changing);
   }
 }

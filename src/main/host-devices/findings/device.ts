@@ -65,16 +65,20 @@ function putReserved(content: string[]): string {
 }
 
 /** How no driver of the host ever touches the card: vfio-pci takes it by its ids before they are loaded. */
-function reserve(scene: Scene, device: Candidate): Remedy {
+function reserve(scene: Scene, device: Candidate): Remedy & Pick<Finding, 'actions'> {
   const { roots } = scene;
+  if (scene.lasting.reserved.some(({ address }) => address.slice(0, -2) === device.fn.slot)) {
+    return { remedy: 'It is reserved from start-up on: restart the computer, and no driver of it touches the card.', actions: [{ label: 'Reserve it no more', verb: 'unreserve', address: device.fn.address }] };
+  }
   const card = (scene.groups.get(device.group) ?? []).filter(({ fn, role }) => fn.slot === device.fn.slot && role !== 'bridge');
   const ids = [...new Set(card.map(({ fn }) => `${fn.vendorId}:${fn.deviceId}`))];
   const words = 'Reserve it from start-up, so that no driver of the computer touches it, and restart the computer.';
   // Ids would take a twin of this card along, which the computer may need.
   const twins = [...scene.devices.values()].some(({ fn }) => fn.slot !== device.fn.slot && ids.includes(`${fn.vendorId}:${fn.deviceId}`));
   if (twins) return remedy(`${words} There are others of its kind: driverctl reserves by address.`, card.map(({ fn }) => `sudo driverctl set-override ${fn.address} vfio-pci`), card.map(({ fn }) => `sudo driverctl unset-override ${fn.address}`));
+  const actions: Finding['actions'] = [{ label: 'Reserve it from start-up', verb: 'reserve', address: device.fn.address }];
   // Where the helper is, it keeps the record of what is reserved, and the file is its own.
-  if (existsSync(join(roots.etc, '..', HELPER))) return remedy(words, [`sudo ${HELPER} reserve ${device.fn.address}`], [`sudo ${HELPER} unreserve ${device.fn.address}`]);
+  if (existsSync(join(roots.etc, '..', HELPER))) return { actions, ...remedy(words, [`sudo ${HELPER} reserve ${device.fn.address}`], [`sudo ${HELPER} unreserve ${device.fn.address}`]) };
   const drivers = [...new Set(card.map(({ fn }) => fn.driver).filter((name): name is string => name !== undefined && !isVfio(name)))];
   const modules = drivers.map((name) => linkName(roots.sys, 'bus/pci/drivers', name, 'module') ?? name);
   const before = lines(roots.etc, RESERVED).filter((line) => /^(softdep|options) [\w=:,. -]+$/.test(line));
@@ -82,7 +86,7 @@ function reserve(scene: Scene, device: Candidate): Remedy {
   const reserved = before.filter((line) => line.startsWith(options)).flatMap((line) => line.slice(options.length).split(','));
   const content = [...new Set([...before.filter((line) => !line.startsWith(options)), ...modules.map((name) => `softdep ${name} pre: vfio-pci`)]), `${options}${[...new Set([...reserved, ...ids])].join(',')}`];
   const initramfs = initramfsCommand(roots);
-  return remedy(words, [putReserved(content), initramfs], [putReserved(before), initramfs]);
+  return { actions, ...remedy(words, [putReserved(content), initramfs], [putReserved(before), initramfs]) };
 }
 
 function driver(scene: Scene, device: Candidate): Finding[] {
@@ -91,7 +95,7 @@ function driver(scene: Scene, device: Candidate): Finding[] {
   const programs = scene.programs.devices.get(fn.address) ?? [];
   const facts: Finding['facts'] = { driver: fn.driver, ...(programs.length > 0 ? { programs } : {}) };
   const usedFor = (wanted: Use['kind']) => uses.find((each) => each.kind === wanted);
-  const say = (severity: Finding['severity'], sentence: string, aspect: string, what: string | Remedy = '') => [finding('driver-in-use', severity, sentence, what, facts, aspect)].map((each) => (each.commands === undefined ? each : withActions(each, { label: 'Reserve it from start-up', verb: 'reserve', address: fn.address })));
+  const say = (severity: Finding['severity'], sentence: string, aspect: string, what: string | Remedy = '') => [finding('driver-in-use', severity, sentence, what, facts, aspect)];
   const held = programs.length === 0 ? '' : ` ${listedUpTo(3, programs)} ${programs.length === 1 ? 'holds' : 'hold'} it open.`;
   const shown = usedFor('screen');
   if (shown !== undefined) return say('care', `${shown.sentence} ${shown.detail.includes(', ') ? 'They go' : 'It goes'} dark.${held}`, 'screen', reserve(scene, device));
@@ -192,13 +196,15 @@ function access({ roots }: Scene, { fn }: Candidate): Finding[] {
   return [finding('no-vfio-access', 'care', `You may not use /dev/${denied}.`, remedy('Vitrine asks for it when a machine starts. Or take it until the computer restarts.', [`sudo chown $USER /dev/${denied}`]), { path: `/dev/${denied}` })];
 }
 
-function virtualFunctions({ fn, kind }: Candidate): Finding[] {
+function virtualFunctions(scene: Scene, { fn, kind }: Candidate): Finding[] {
   const found = fn.virtualFunctions;
   if (found === undefined || fn.physicalFunction !== undefined || isVfio(fn.driver)) return [];
   const thing = kind === 'network' ? 'network cards' : 'devices';
   const facts: Finding['facts'] = { total: found.total, enabled: found.enabled, ...(found.addresses.length > 0 ? { addresses: found.addresses } : {}) };
+  const before = scene.lasting.functions.find(({ address }) => address === fn.address)?.before;
+  const back: NonNullable<Finding['actions']> = before === undefined ? [] : [{ label: `Set their number back to ${before}`, verb: 'restore-functions', address: fn.address }];
   const change = { verb: 'set-functions', address: fn.address, most: found.total } as const;
-  if (found.enabled > 0) return [finding('kernel-modules', 'care', `Its ${found.enabled} virtual ${thing} go with it.`, `Give one of them instead: ${listedUpTo(4, found.addresses)}.`, facts, 'virtual-functions')].map((each) => withActions(each, { label: 'Change their number', ...change }));
+  if (found.enabled > 0) return [finding('kernel-modules', 'care', `Its ${found.enabled} virtual ${thing} go with it.`, `Give one of them instead: ${listedUpTo(4, found.addresses)}.`, facts, 'virtual-functions')].map((each) => withActions(each, { label: 'Change their number', ...change }, ...back));
   const some = Math.min(4, found.total);
   return [finding('kernel-modules', 'information', `It can show itself as up to ${found.total} more ${thing}: a machine takes one, and the computer keeps the card.`, remedy(`Make ${some} of them.`, [`echo ${some} | sudo tee ${devicePath(fn.address, 'sriov_numvfs')}`], [`echo 0 | sudo tee ${devicePath(fn.address, 'sriov_numvfs')}`]), facts, 'virtual-functions')].map((each) => withActions(each, { label: 'Make virtual functions', ...change }));
 }
@@ -228,6 +234,6 @@ export function deviceFindings(scene: Scene, device: Candidate): Finding[] {
   const only = shows.some(({ code }) => code === 'only-gpu');
   return [
     ...hostNeeds(scene, device), ...driver(scene, device).map((each) => (only ? { ...each, remedy: '', commands: undefined, undo: undefined, actions: undefined } : each)), ...shows, ...reset(scene, device), ...rom(device), ...registers(device),
-    ...access(scene, device), ...virtualFunctions(device), ...claimed(scene, device),
+    ...access(scene, device), ...virtualFunctions(scene, device), ...claimed(scene, device),
   ];
 }

@@ -1,5 +1,6 @@
 // What every finder works on, and how a finding is written.
 import type { Finding, FindingCode, ForMachine, HostDevice, IommuFacts, Severity, Use } from '../../../shared/host-devices.ts';
+import type { Lasting } from '../../lease/lasting.ts';
 import type { Remedy } from '../distribution.ts';
 import type { Host } from '../host-facts.ts';
 import type { NetworkLink } from '../network.ts';
@@ -39,6 +40,8 @@ export interface Scene {
   programs: Programs;
   claims: readonly Claim[];
   machine?: ForMachine;
+  /** What the privileged helper was told that lasts. */
+  lasting: Lasting;
 }
 
 export function finding(code: FindingCode, severity: Severity, sentence: string, remedy: string | Remedy = '', facts: Finding['facts'] = {}, aspect?: string): Finding {
@@ -52,7 +55,7 @@ export function remedy(words: string, commands: string[], undo?: string[]): Reme
 
 /** A sentence within another: "Your screen …" becomes "your screen …"; a program's name stays as it is. */
 export function inside(sentence: string): string {
-  return /^(A|It|Its|Interrupts|Memory|Nothing|One|Sound|The|They|You|Your)\b/.test(sentence) ? sentence[0].toLowerCase() + sentence.slice(1) : sentence;
+  return /^(A|It|Its|Interrupts|Memory|Nothing|One|Sound|The|There|They|You|Your)\b/.test(sentence) ? sentence[0].toLowerCase() + sentence.slice(1) : sentence;
 }
 
 /** "Radeon RX 7600 (0000:03:00.0)": names are not unique, addresses are. */

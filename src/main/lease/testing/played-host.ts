@@ -10,6 +10,7 @@
 //   host.log()          every change that the helper made, in order (native/lease/test/fake-effects.c)
 //   host.snapshot()     all of /sys and /dev as text: the same again when everything was undone
 //   host.answer(126)    the person dismisses each question for permission; 127: nobody can be asked, 0: allows it again
+//   host.text(path)     a file of the host; null when it is not there: etc/modprobe.d/vitrine.conf, usr/local/libexec/vitrine-helper
 //   host.write('hang/0000:03:00.0', '')   the driver does not let go; host.write('busy/15', '')   a machine uses the group
 //
 // Vitrine starts this helper directly and not as root (src/main/passthrough/place.ts). Needs cc; the program is compiled once a process.
@@ -27,6 +28,7 @@ export interface PlayedHost extends WrittenHost {
   driverOf: (short: string) => string;
   log: () => string[];
   forgetLog: () => void;
+  text: (path: string) => string | null;
   snapshot: () => string;
   /** What the stand-in for pkexec ends with instead of starting the helper; 0 starts it. */
   answer: (code: 0 | 126 | 127) => void;
@@ -48,7 +50,7 @@ function helperProgram(): string {
  */
 const SCRIPT = `#!/bin/sh
 root=$VITRINE_TEST_ROOT
-if [ -e "$root/answer" ]; then exit "$(cat "$root/answer")"; fi
+if [ "$1" != granted ] && [ -e "$root/answer" ]; then exit "$(cat "$root/answer")"; fi
 way=$1
 machine=$2
 case $1 in lease|apply|granted) ;; *) exec HELPER "$@" ;; esac
@@ -67,8 +69,8 @@ while IFS= read -r line; do
 done | HELPER "$way" \${machine:+"$machine"}
 `;
 
-/** @param text in the language of writeHost */
-export function playHost(text: string, pciIds = PCI_IDS): PlayedHost {
+/** @param text in the language of writeHost. @param installed whether the helper is installed on it; the button that installs it does so */
+export function playHost(text: string, pciIds = PCI_IDS, installed = true): PlayedHost {
   const host = writeHost(text, pciIds);
   const at = (...parts: string[]) => join(host.folder, ...parts);
   const devices = at('sys/bus/pci/devices');
@@ -89,6 +91,9 @@ export function playHost(text: string, pciIds = PCI_IDS): PlayedHost {
     const driver = driverOf(address);
     if (driver !== '' && driver !== 'vfio-pci') writeFileSync(join(devices, address, 'native'), driver);
   }
+  // What makes the start-up files anew: host.write('initramfs', 'fail') makes it fail. What it took is in boot/initramfs.conf.
+  host.write('usr/sbin/update-initramfs', '');
+  if (installed) host.write('usr/local/libexec/vitrine-helper', '');
   const script = at('helper.sh');
   writeFileSync(script, SCRIPT.replaceAll('HELPER', helperProgram()));
   chmodSync(script, 0o700);
@@ -114,6 +119,7 @@ export function playHost(text: string, pciIds = PCI_IDS): PlayedHost {
     driverOf: (short) => driverOf(short.length < 12 ? `0000:${short}` : short),
     log: () => (existsSync(at('log')) ? readFileSync(at('log'), 'utf8').split('\n').filter(Boolean) : []),
     forgetLog: () => rmSync(at('log'), { force: true }),
+    text: (path) => (existsSync(at(path)) ? readFileSync(at(path), 'utf8') : null),
     snapshot,
     answer: (code) => (code === 0 ? rmSync(at('answer'), { force: true }) : writeFileSync(at('answer'), String(code))),
     // A guardian may be on its way out.
