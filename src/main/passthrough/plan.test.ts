@@ -158,6 +158,8 @@ test('refused: the reason of the worst finding, what is gone, what runs', (t) =>
   assert.match(no(HOSTS.server, ['36']), /^claimed: .*qemu-system-x86 has it/);
   assert.match(no(HOSTS.server, ['33'], { claims: [{ address: '0000:18:02.0', machine: 'Router', id: 'router', running: true }] }), /^claimed: .*the machine Router has it/i);
   assert.match(no(HOSTS.intelDesktop, ['99']), /^no-such-group/);
+  const lab = question(played(t, HOSTS.intelDesktop), ['15'], { choice: { groups: ['15'], mode: 'kept', roms: {} } });
+  assert.equal(planFor({ ...lab, found: { ...lab.found, on: 'lab' } }).problem?.code, 'lab-kept');
   assert.match(no(HOSTS.bridges, ['2']), /^plan-refused: group 2: a bridge/);
   assert.match(no(HOSTS.intelDesktop, ['15'], { running: true }), /^machine-running/);
   assert.match(no(HOSTS.intelDesktop, [], { config: machine({ devices: [{ kind: 'vfio-pci', address: '0000:01:00.0' }] }) }), /^group-shared: Workstation: AD102 High Definition Audio Controller \(01:00\.1\) is in group 11 as well/);

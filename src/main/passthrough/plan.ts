@@ -89,6 +89,7 @@ function refusal(question: PlanQuestion, all: readonly string[]): Problem | unde
   if (found.state !== 'ready') return found.problem ?? problem('the devices have not been read yet.', '', 'devices-reader');
   const unknown = choice.groups.find((key) => !Object.hasOwn(found.groups, key));
   if (unknown !== undefined) return problem(`there is no group ${unknown} any more.`, 'Choose again.', 'no-such-group');
+  if (found.on === 'lab' && choice.mode === 'kept') return problem('in the lab a machine has devices while it runs, and no longer.', 'Give them at the start of the machine.', 'lab-kept');
   const bridges = choice.groups.find((key) => found.groups[key].given.length === 0);
   if (bridges !== undefined) return problem(within(found.groups[bridges].sentence), '', 'plan-refused', `group ${bridges}`);
   const [trouble] = deviceTroubles(config, found, claims);
