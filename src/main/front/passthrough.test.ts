@@ -86,7 +86,7 @@ test('given at the start of the machine: its file says so, and nothing else chan
     { kind: 'vfio-pci', address: '0000:01:00.0', identity: { name: 'GeForce RTX 4090', vendorId: '10de', deviceId: '2684' }, rom: { file: '/card.rom' } },
     { kind: 'vfio-pci', address: '0000:01:00.1', identity: { name: 'AD102 High Definition Audio Controller', vendorId: '10de', deviceId: '22ba' } },
   ]);
-  assert.deepEqual([progress, host.log(), host.snapshot()], [['Writing it into Router'], [], initial]);
+  assert.deepEqual([progress, host.log(), host.snapshot()], [['Writing it into Router', 'Done'], [], initial]);
   await assert.rejects(client.call('giveDevices', { ...choice(['11']), roms: rom, digest }), refusedAs('plan-changed'));
   await client.call('takeDevices', { id, addresses: ['0000:01:00.0', '0000:01:00.1'] });
   assert.deepEqual(devices(), []);
@@ -105,7 +105,7 @@ test('kept: the computer lets go at once, and has it back when the machine gives
   const { digest } = await client.call('planDevices', choice(['15'], 'kept'));
   const progress: string[] = [];
   await client.call('giveDevices', { ...choice(['15'], 'kept'), digest }, { onProgress: ({ done, total, text }) => progress.push(`${done}/${total} ${text}`) });
-  assert.deepEqual(progress, ['0/3 Waiting for permission', '0/3 Handing 82574L Gigabit Network Connection (03:00.0) to vfio-pci', '1/3 Opening group 15 for you', '2/3 Writing it into Router']);
+  assert.deepEqual(progress, ['0/4 Waiting for permission', '0/4 Handing 82574L Gigabit Network Connection (03:00.0) to vfio-pci', '1/4 Opening group 15 for you', '2/4 Writing it into Router', '3/4 Keeping it so', '4/4 Done']);
   assert.deepEqual([host.driverOf(NIC), devices().map(({ address }) => address)], ['vfio-pci', [NIC]]);
   await until('it is told', () => leases().given.length === 1);
   assert.deepEqual(given(leases()), ['03:00.0 kept e1000e Router']);

@@ -50,7 +50,7 @@ async function setDevices(library: Library, id: string, devices: MachineConfig['
 
 /** The lease in which the computer lets go of the devices, everything done and nothing kept yet. */
 async function takeFromHost(requests: LeaseRequest[], { found, config }: PlanQuestion, { place, progress = () => {}, signal }: Performing): Promise<Lease> {
-  const total = requests.length + 1;
+  const total = requests.length + 2;
   progress({ done: 0, total, text: 'Waiting for permission' });
   const lease = await Lease.open({ starter: place.starter, attempted: ATTEMPTED, lines: requests.map(requestLine), signal });
   try {
@@ -88,13 +88,17 @@ export async function giveDevices(choice: GiveChoice & { digest: string }, quest
   let written = false;
   try {
     if (requests.length > 0 && plan.steps.some(({ what }) => what === 'unbind' || what === 'bind' || what === 'permit')) lease = await takeFromHost(requests, question, performing);
-    progress({ done: requests.length, total: requests.length + 1, text: `Writing it into ${config.name}` });
+    progress({ done: requests.length, total: requests.length + 2, text: `Writing it into ${config.name}` });
     goOn(signal, config.name);
     if (lease !== null) giving = beginGiving(library.folderOf(config.id), config, fresh);
     await setDevices(library, config.id, devicesAfter(question));
     written = true;
     goOn(signal, config.name);
-    await lease?.keep();
+    if (lease !== null) {
+      progress({ done: requests.length + 1, total: requests.length + 2, text: 'Keeping it so' });
+      await lease.keep();
+    }
+    progress({ done: requests.length + 2, total: requests.length + 2, text: 'Done' });
   } catch (thrown) {
     lease?.release();
     if (written) await setDevices(library, config.id, config.devices);
