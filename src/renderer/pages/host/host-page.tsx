@@ -52,7 +52,8 @@ export function HostPage() {
   const host = useFront((front) => front.host);
   const offline = useFront((front) => front.status === 'offline');
   return (
-    <div className={styles.page}>
+    // It scrolls, and has nothing else that the keyboard could go to.
+    <div className={styles.page} role="region" aria-label="This computer" tabIndex={0}>
       <h1>This computer</h1>
       {host === null || host.state === 'probing'
         ? <div className={styles.waiting}>{!offline && <Waiting words="Trying what KVM can do" />}</div>

@@ -82,8 +82,9 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
   const [captured, setCaptured] = useState(false);
   const [placed, setPlaced] = useState<{ size: Size; scale: number } | null>(null);
   const [barWanted, setBarWanted] = useState(false);
-  const reason = useReason({ entry, state, machine, link, offline });
-  const interactive = live && state !== 'paused' && link === 'online' && !offline && entry.config?.display.kind === 'canvas';
+  const reason = useReason({ entry, state, machine, link, offline, captured, onTake: () => screen.current?.take() });
+  const interactive = live && state !== 'paused' && link === 'online' && !offline;
+  const blind = entry.config?.display.kind === 'none';
 
   // Another window took the keyboard: this one must not look as if it still had it.
   const owner = machine?.inputOwner;
@@ -159,9 +160,9 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
           />
           <footer className={styles.status}>
             {placed === null
-              ? <span>{live ? 'No picture yet' : 'Off'}</span>
+              ? <span>{!live ? 'Off' : blind ? 'No screen here' : 'No picture yet'}</span>
               : <span data-testid="screen-size">{screenWords(placed.size.width, placed.size.height, placed.scale)}</span>}
-            {interactive && <span className={styles.hint} data-testid="capture-hint">{captured ? 'Ctrl+Alt gives keyboard and pointer back' : 'Click the screen, or press Enter on it, to type and point there'}</span>}
+            {interactive && <span className={styles.hint} data-testid="capture-hint">{captured ? 'Ctrl+Alt gives keyboard and pointer back' : blind ? 'Click here, or press Enter here, to type and point there' : 'Click the screen, or press Enter on it, to type and point there'}</span>}
             <div className={styles.end}>
               {machine?.leds.caps === true && live && <span>Caps lock</span>}
               {machine !== null && live && machine.viewers > 1 && <span>{machine.viewers} windows look at it</span>}

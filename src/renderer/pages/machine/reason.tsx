@@ -1,5 +1,5 @@
 // What stands over the screen when the guest does not run: why, and what to do about it.
-import { CircleSlash, MonitorOff, Pause, Play, TriangleAlert, Unplug } from 'lucide-react';
+import { CircleSlash, Keyboard, MonitorOff, Pause, Play, TriangleAlert, Unplug } from 'lucide-react';
 import type { ReactNode } from 'react';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import type { MachineState } from '../../../shared/protocol/machine.ts';
@@ -37,16 +37,52 @@ function isWorthNaming(on: string, entry: LibraryEntry): boolean {
   return on !== '' && on !== entry.id && on !== nameOf(entry) && !on.endsWith(`/machines/${entry.id}`);
 }
 
+/**
+ * In the place of a picture that is not here: on the monitor of a card that the machine was given, or nowhere. The whole pane takes keyboard
+ * and pointer, and what is said lets every click through to it.
+ */
+function InputOnly({ entry, blind, captured, onTake }: { entry: LibraryEntry; blind: boolean; captured: boolean; onTake: () => void }) {
+  const has = listWords(machineDevices(entry, null).map(({ name }) => name));
+  if (captured) {
+    return (
+      <div className={styles.through} data-testid="input-only">
+        <Message icon={<Keyboard size={28} strokeWidth={1.75} aria-hidden />} title={`${nameOf(entry)} has the keyboard and the pointer`}>
+          <p>Every key and every movement is the guest’s.</p>
+          <p>Press and let go <kbd>Ctrl</kbd>+<kbd>Alt</kbd> to have them back.</p>
+        </Message>
+      </div>
+    );
+  }
+  return (
+    <div className={styles.through} data-testid="input-only">
+      <Message
+        icon={<MonitorOff size={28} strokeWidth={1.75} aria-hidden />} title={blind ? 'This machine has no screen here' : 'Nothing on this screen yet'}
+        buttons={<>
+          <Button onPress={() => go({ page: 'machine', id: entry.id, tab: 'console' })}>Open the console</Button>
+          <Button kind="primary" onPress={onTake}>Give it the keyboard and the pointer</Button>
+        </>}
+      >
+        <p>{has === '' ? 'What it writes to its serial port is in the console.' : `It has ${has}: its picture may be on the monitor that is plugged in there.`}</p>
+        <p>Click anywhere here to type and point there; Ctrl+Alt gives both back.</p>
+      </Message>
+    </div>
+  );
+}
+
 export interface ReasonProps {
   entry: LibraryEntry;
   state: LibraryEntry['state'];
   machine: MachineState | null;
   link: 'connecting' | 'online' | 'lost';
   offline: boolean;
+  /** Keyboard and pointer are the guest's. */
+  captured: boolean;
+  /** Gives them to it. */
+  onTake: () => void;
 }
 
 /** Whether anything stands over the screen, and what. */
-export function useReason({ entry, state, machine, link, offline }: ReasonProps): ReactNode | undefined {
+export function useReason({ entry, state, machine, link, offline, captured, onTake }: ReasonProps): ReactNode | undefined {
   const job = useJobs((jobs) => jobs.starting[entry.id]);
   const { id } = entry;
   const name = nameOf(entry);
@@ -108,14 +144,12 @@ export function useReason({ entry, state, machine, link, offline }: ReasonProps)
       </Message>
     );
   }
-  if (machine?.display === 'none' || entry.config?.display.kind === 'none') {
-    return (
-      <Message icon={<MonitorOff size={28} strokeWidth={1.75} aria-hidden />} title="This machine has no screen" buttons={<Button onPress={() => go({ page: 'machine', id, tab: 'console' })}>Open the console</Button>}>
-        <p>Its settings say so. What it writes to its serial port is in the console.</p>
-      </Message>
-    );
-  }
   if (link === 'connecting') return <Waiting words="Connecting to the machine" />;
+  const blind = machine?.display === 'none' || entry.config?.display.kind === 'none';
+  const has = machineDevices(entry, null);
+  if (blind || (has.length > 0 && machine !== null && machine.screen === undefined && state === 'running')) {
+    return <InputOnly entry={entry} blind={blind} captured={captured} onTake={onTake} />;
+  }
   if (machine !== null && machine.screen === undefined && state === 'running') {
     return <Message title="Nothing on the screen yet"><p>The guest has not set a picture.</p></Message>;
   }
