@@ -9,7 +9,7 @@ import type { PlayedHost } from '../src/main/lease/testing/played-host.ts';
 import type { App } from './fixtures.ts';
 import { expect, test } from './fixtures.ts';
 import { expectAccessible } from './support/axe.ts';
-import { card, machineFolder, openMachine, writeMachine } from './support/pages.ts';
+import { card, demoId, demoName, giveKeyboardBack, machineFile, machineFolder, openMachine, writeMachine } from './support/pages.ts';
 
 const GiB = 2 ** 30;
 let host: PlayedHost;
@@ -448,5 +448,101 @@ test.describe('far too many', () => {
     await page.keyboard.press('Escape');
     await button(page, 'Keyboard shortcuts').click();
     await expectAccessible(page, 'the shortcuts');
+  });
+});
+
+test.describe('every button of the helper', () => {
+  onHost(`${HOSTS.intelDesktop}\n${HOSTS.server.split('\n').filter((line) => /^ {2}pci 17:|^ {4}pci 18:00/.test(line)).map((line) => line.replace('sriov=64/4', 'sriov=64/0')).join('\n')}\nkvm no\n`);
+
+  test('loads, reserves, makes functions, allows, and takes all of it back', async ({ app }) => {
+    const { page } = app;
+    const id = await makeMachine(app, 'Workstation');
+    const done = (text: string) => page.getByRole('complementary', { name: 'Messages' }).getByText(text);
+
+    // KVM's module.
+    await understand(page, id, '15');
+    const kvm = page.locator('[data-finding="kvm-unusable"]');
+    await expect(button(page, 'Review the changes')).toBeDisabled();
+    await button(kvm, 'Load KVM\'s module').click();
+    await expect(done('The modules are loaded.')).toBeVisible();
+    await expect(kvm).toHaveCount(0);
+    expect(host.log()).toEqual(['module kvm_intel']);
+
+    // No password any more: allowed at the end of the wizard, listed and withdrawn on the Devices page.
+    await button(page, 'Review the changes').click();
+    await page.getByRole('checkbox', { name: /^No password any more for Workstation/ }).focus();
+    await page.keyboard.press('Space');
+    await button(page, 'Give 82574L Gigabit Network Connection (asks for your password)').click();
+    await expect(page.getByRole('heading', { name: 'Workstation has 82574L Gigabit Network Connection' })).toBeFocused();
+    await expect(page.getByText('No password is needed for it any more')).toBeVisible();
+    expect(host.driverOf('03:00.0')).toBe('e1000e');
+    expect(devicesOf(app, id)).toHaveLength(1);
+
+    // Reserved from start-up, and not.
+    await understand(page, id, '11');
+    const reserve = part(page, '11').locator('[data-finding="driver-in-use"]').first();
+    await button(reserve, 'Reserve it from start-up').click();
+    await expect(button(reserve, 'Reserve it no more')).toBeVisible();
+    expect(host.text('etc/modprobe.d/vitrine.conf')).toContain('options vfio-pci ids=10de:2684,10de:22ba');
+
+    // Virtual functions, as many as asked for.
+    await understand(page, id, '32');
+    const field = page.getByRole('textbox', { name: /^Number of virtual functions/ });
+    await field.fill('65');
+    await expect(page.getByText('At most 64.')).toBeVisible();
+    await field.fill('3');
+    await button(part(page, '32'), 'Make virtual functions').click();
+    await expect(part(page, '32')).toContainText('Its 3 virtual network cards go with it.');
+
+    await openDevices(page);
+    const changes = page.getByRole('region', { name: 'What Vitrine has changed on this computer' });
+    await expect(changes.getByRole('listitem', { name: 'Ethernet Controller X710 for 10GbE SFP+' })).toContainText('It shows 3 virtual functions; before it was 0.');
+    const permissions = page.getByRole('region', { name: 'What Vitrine may do on this computer' });
+    await expect(permissions.getByRole('listitem', { name: 'Workstation' })).toContainText('It may have 82574L Gigabit Network Connection without a password');
+    await expectAccessible(page, 'the Devices page with all that can be changed');
+    await app.shot('devices-changes');
+    await button(changes, 'Remove them').click();
+    await expect(changes.getByText('virtual functions')).toHaveCount(0);
+    await expect(changes).toContainText('Reserved for machines from the computer’s next start on');
+    await button(changes, 'Undo the reservation').click();
+    await expect(changes).toHaveCount(0);
+    expect(host.text('etc/modprobe.d/vitrine.conf')).toBeNull();
+
+    // A question that is dismissed changes nothing, and says so.
+    host.answer(126);
+    await button(permissions, 'Withdraw').click();
+    await expect(page.getByRole('alert').filter({ hasText: 'dismissed' })).toBeVisible();
+    await expect(permissions.getByRole('listitem', { name: 'Workstation' })).toBeVisible();
+    await page.getByRole('alert').getByRole('button', { name: 'Dismiss' }).click();
+    host.answer(0);
+    await button(permissions, 'Withdraw').click();
+    await expect(permissions.getByRole('listitem', { name: 'Workstation' })).toHaveCount(0);
+    await button(permissions, 'Remove the helper').click();
+    await expect(permissions).toContainText('Vitrine’s helper is not set up');
+    await button(permissions, 'Set up the helper (asks for your password)').click();
+    await expect(button(permissions, 'Remove the helper')).toBeVisible();
+  });
+});
+
+test.describe('a guest whose picture is elsewhere', () => {
+  test('has the keyboard and the pointer at a click, and gives them back', async ({ app }) => {
+    const { page } = app;
+    await expect(card(page, demoName)).toBeVisible();
+    writeMachine(app, 'blind', JSON.stringify({ version: 1, id: 'blind', name: 'Blind', memory: 64 * 2 ** 20, cpus: 1, boot: { kernel: machineFile(app, demoId).boot.kernel }, display: { kind: 'none' } }));
+    await openMachine(page, 'Blind');
+    await button(page, 'Start').click();
+    await expect(page.getByText('This machine has no screen here')).toBeVisible({ timeout: 60_000 });
+    await expectAccessible(page, 'a machine without a screen');
+    await button(page, 'Give it the keyboard and the pointer').click();
+    await expect(page.getByRole('heading', { name: 'Blind has the keyboard and the pointer' })).toBeVisible();
+    await app.shot('input-only');
+    await giveKeyboardBack(page, 'Click here');
+    // A click anywhere does the same; Escape is the guest's then.
+    await page.getByTestId('screen').click({ position: { x: 30, y: 30 } });
+    await expect(page.getByRole('heading', { name: 'Blind has the keyboard and the pointer' })).toBeVisible();
+    await page.keyboard.press('Escape');
+    await expect(page.getByTestId('machine-page')).toBeVisible();
+    await giveKeyboardBack(page, 'Click here');
+    expect((await app.cli('stop', '--force', 'blind')).code).toBe(0);
   });
 });

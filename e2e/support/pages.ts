@@ -59,13 +59,13 @@ export async function takeKeyboard(page: Page): Promise<void> {
   await expect(page.getByTestId('capture-hint')).toContainText('Ctrl+Alt gives');
 }
 
-/** Lets Ctrl+Alt go, alone. */
-export async function giveKeyboardBack(page: Page): Promise<void> {
+/** Lets Ctrl+Alt go, alone. @param hint what the page says then */
+export async function giveKeyboardBack(page: Page, hint = 'Click the screen'): Promise<void> {
   await page.keyboard.down('Control');
   await page.keyboard.down('Alt');
   await page.keyboard.up('Alt');
   await page.keyboard.up('Control');
-  await expect(page.getByTestId('capture-hint')).toContainText('Click the screen');
+  await expect(page.getByTestId('capture-hint')).toContainText(hint);
 }
 
 /** Where the shifted characters of an American keyboard lie. */

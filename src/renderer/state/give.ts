@@ -2,14 +2,13 @@
 // the giving itself, which goes on when its page is left.
 import { useCallback, useEffect, useRef, useState } from 'react';
 import { create } from 'zustand';
-import { VitrineError } from '../../shared/errors.ts';
 import type { Problem } from '../../shared/errors.ts';
 import type { HostDevices } from '../../shared/host-devices.ts';
 import type { GiveChoice, Plan } from '../../shared/passthrough.ts';
 import type { Progress } from '../../shared/protocol/wire.ts';
 import { useDevices } from './devices.ts';
 import { front, problemOf, useFront } from './front.ts';
-import { useLeases } from './leases.ts';
+import { useDoneCount, useLeases } from './leases.ts';
 
 export interface Judged {
   found: HostDevices | null;
@@ -20,6 +19,7 @@ export interface Judged {
 export function useDevicesFor(id: string): Judged {
   const live = useDevices();
   const leases = useLeases();
+  const done = useDoneCount();
   const config = useFront(({ machines }) => machines?.[id]?.config);
   const [judged, setJudged] = useState<Judged>({ found: null, problem: null });
   const ready = live.found !== null && live.found.state !== 'reading';
@@ -36,7 +36,7 @@ export function useDevicesFor(id: string): Judged {
     };
     void read();
     return () => abort.abort();
-  }, [id, ready, live.found, config, leases]);
+  }, [id, ready, live.found, config, leases, done]);
   return live.problem !== null && judged.problem === null ? { ...judged, problem: live.problem } : judged;
 }
 
@@ -89,10 +89,11 @@ export interface Giving {
   what: string;
   addresses: readonly string[];
   mode: GiveChoice['mode'];
-  state: 'asking' | 'giving' | 'given' | 'failed' | 'cancelled';
+  state: 'giving' | 'given' | 'failed' | 'cancelled';
   /** Lines of what was done, as they came; the last one is at work while it is 'giving'. */
   lines: string[];
   progress: Progress | null;
+  /** Why it failed; when it is 'given', why the machine may not have them without a password. */
   problem?: Problem;
   /** The machine may have them without a password from now on. */
   granted: boolean;
@@ -113,38 +114,22 @@ export function forgetGiving(id: string): void {
   });
 }
 
-const sameSteps = (a: Plan, b: Plan): boolean => JSON.stringify(a.steps) === JSON.stringify(b.steps);
-
-function changed(on: string): Problem {
-  return { attempted: 'give the devices', on, why: 'The computer has changed since the plan was shown.', remedy: '', code: 'plan-changed' };
-}
-
 /**
- * Does what the plan showed. With `grant`, the machine may have the devices without a password from then on: that is asked for first, so
- * that there is one question and not two.
+ * Does what the plan showed. With `grant`, the machine may have its devices without a password from then on, which is asked for once it has
+ * them; a person who says no to that has given them all the same.
  * @returns 'changed' when the plan is another by now and nothing was done
  */
 export async function give(choice: GiveChoice, plan: Plan, what: string, grant: boolean): Promise<'ended' | 'changed'> {
   const { id } = choice;
   const abort = new AbortController();
-  const start: Giving = { what, addresses: plan.devices, mode: choice.mode, state: grant ? 'asking' : 'giving', lines: [], progress: null, granted: false, cancel: () => abort.abort() };
+  const start: Giving = { what, addresses: plan.devices, mode: choice.mode, state: 'giving', lines: [], progress: null, granted: false, cancel: () => abort.abort() };
   useGiving.setState(({ giving }) => ({ giving: { ...giving, [id]: start } }));
   const onProgress = (progress: Progress): void => {
     const { lines } = useGiving.getState().giving[id] ?? start;
     set(id, { progress, lines: lines.at(-1) === progress.text || progress.text === '' ? lines : [...lines, progress.text] });
   };
   try {
-    let { digest } = plan;
-    if (grant) {
-      await front().call('remedy', { verb: 'grant', id, addresses: plan.devices }, { signal: abort.signal, onProgress });
-      set(id, { state: 'giving', granted: true });
-      // Permission is a part of what a plan rests on: the new one must do the same.
-      const now = await front().call('planDevices', choice, { signal: abort.signal });
-      if (!sameSteps(now, plan)) throw new VitrineError(changed(what));
-      digest = now.digest;
-    }
-    await front().call('giveDevices', { ...choice, digest }, { signal: abort.signal, onProgress });
-    set(id, { state: 'given', progress: null });
+    await front().call('giveDevices', { ...choice, digest: plan.digest }, { signal: abort.signal, onProgress });
   } catch (thrown) {
     const problem = problemOf(thrown, 'give the devices', what);
     if (problem.code === 'plan-changed') {
@@ -152,6 +137,16 @@ export async function give(choice: GiveChoice, plan: Plan, what: string, grant: 
       return 'changed';
     }
     set(id, problem.code === 'cancelled' ? { state: 'cancelled', progress: null } : { state: 'failed', problem, progress: null });
+    return 'ended';
   }
+  if (grant) {
+    try {
+      await front().call('remedy', { verb: 'grant', id, addresses: plan.devices }, { signal: abort.signal, onProgress });
+      set(id, { granted: true });
+    } catch (thrown) {
+      set(id, { problem: problemOf(thrown, 'allow the devices without a password', what) });
+    }
+  }
+  set(id, { state: 'given', progress: null });
   return 'ended';
 }

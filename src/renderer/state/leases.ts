@@ -28,21 +28,29 @@ export function useKnownLeases(): Leases | null {
   return useStore(({ leases }) => leases);
 }
 
-/** What is being done just now, by its request as text: its buttons wait. */
-const useBusy = create<{ busy: Record<string, true> }>(() => ({ busy: {} }));
+/** What is being done just now, by its request as text, with how far it is: its buttons wait. */
+const useBusy = create<{ busy: Record<string, string>; done: number }>(() => ({ busy: {}, done: 0 }));
 
-export function useIsBusy(request: RemedyRequest): boolean {
+/** Another number each time that something was done: what was read before may be another now. */
+export function useDoneCount(): number {
+  return useBusy(({ done }) => done);
+}
+
+/** How far it is, in words; undefined while it is not being done. */
+export function useBusyWords(request: RemedyRequest): string | undefined {
   const key = JSON.stringify(request);
-  return useBusy(({ busy }) => busy[key] === true);
+  return useBusy(({ busy }) => busy[key]);
 }
 
 /** Does it, with a line when it is done; a problem is reported where the person sees it. @returns whether it was done */
 export async function runRemedy(request: RemedyRequest, on: string): Promise<boolean> {
   const key = JSON.stringify(request);
-  if (useBusy.getState().busy[key]) return false;
-  useBusy.setState(({ busy }) => ({ busy: { ...busy, [key]: true } }));
+  const say = (words: string): void => useBusy.setState(({ busy }) => ({ busy: { ...busy, [key]: words } }));
+  if (useBusy.getState().busy[key] !== undefined) return false;
+  say('');
   try {
-    await front().call('remedy', request);
+    await front().call('remedy', request, { onProgress: ({ text }) => say(text) });
+    useBusy.setState(({ done }) => ({ done: done + 1 }));
     sayDone(remedyDone(request, on));
     return true;
   } catch (thrown) {

@@ -49,14 +49,16 @@ function backTo(set: readonly GivenDevice[]): string {
 }
 
 function Given({ set, found }: { set: readonly GivenDevice[]; found: HostDevices }) {
-  const [{ how, machine, foreign, address }] = set;
+  const [{ how, machine, foreign, address, waiting }] = set;
   const addresses = set.map((each) => each.address);
   const title = shortList(addresses.map((each) => nameAt(found, each)));
   if (how === 'held') return <Row title={title} addresses={addresses}>{machine === undefined ? 'A machine has it' : <><Machine machine={machine} /> has it</>} until it stops. {backTo(set)}</Row>;
   if (how === 'reserved') {
     return (
       <Row title={title} addresses={addresses} action={<RemedyButton label="Undo the reservation" on={title} request={{ verb: 'unreserve', address }} />}>
-        Reserved for machines from the computer’s start: no driver of the computer touches it. Undone, the computer has it from its next start.
+        {waiting === true
+          ? `Reserved for machines from the computer’s next start on: no driver of the computer touches it then. ${backTo(set).replace('It goes back to', 'Until then it is with')}`
+          : 'Reserved for machines from the computer’s start: no driver of the computer touches it. Undone, the computer has it from its next start.'}
       </Row>
     );
   }

@@ -8,7 +8,7 @@ import { TextField } from '../../components/field.tsx';
 import { useDevicesState } from '../../state/devices.ts';
 import { useFront } from '../../state/front.ts';
 import { needsHelper, parseFunctions } from '../../state/give-words.ts';
-import { runRemedy, useIsBusy, useKnownLeases } from '../../state/leases.ts';
+import { runRemedy, useBusyWords, useKnownLeases } from '../../state/leases.ts';
 import { hostDevicesOf } from '../../state/machine-devices.ts';
 import styles from './devices.module.css';
 
@@ -28,8 +28,13 @@ interface OneProps {
 }
 
 export function RemedyButton({ request, on, label, disabled = false, kind }: { request: RemedyRequest; on: string; label: string; disabled?: boolean; kind?: 'plain' | 'ordinary' }) {
-  const busy = useIsBusy(request);
-  return <Button kind={kind} isDisabled={disabled || busy} onPress={() => void runRemedy(request, on)}>{busy ? `${label} …` : label}</Button>;
+  const busy = useBusyWords(request);
+  return (
+    <>
+      <Button kind={kind} isDisabled={disabled || busy !== undefined} onPress={() => void runRemedy(request, on)}>{label}</Button>
+      {busy !== undefined && busy !== '' && <span className={styles.busy} role="status">{busy}</span>}
+    </>
+  );
 }
 
 function FunctionsField({ action, on, disabled }: OneProps) {
@@ -37,12 +42,12 @@ function FunctionsField({ action, on, disabled }: OneProps) {
   const [text, setText] = useState(String(Math.min(4, most)));
   const parsed = parseFunctions(text, most);
   const request: RemedyRequest = { verb: 'set-functions', address, count: 'count' in parsed ? parsed.count : 0 };
-  const busy = useIsBusy(request);
+  const busy = useBusyWords(request);
   return (
     <div className={styles.entry}>
       <TextField
-        label="Number of virtual functions" aside={`at most ${most}`} inputMode="numeric" value={text} onChange={setText} isDisabled={disabled} error={'error' in parsed ? parsed.error : undefined}
-        after={<Button isDisabled={disabled || busy || 'error' in parsed} onPress={() => void runRemedy(request, on)}>{label}</Button>}
+        label="Number of virtual functions" aside={`at most ${most}`} inputMode="numeric" value={text} onChange={setText} isDisabled={disabled} error={'error' in parsed ? parsed.error : undefined} help={busy}
+        after={<Button isDisabled={disabled || busy !== undefined || 'error' in parsed} onPress={() => void runRemedy(request, on)}>{label}</Button>}
       />
     </div>
   );

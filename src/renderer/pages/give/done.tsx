@@ -23,8 +23,8 @@ export interface DoneProps {
 
 function Progress({ giving }: { giving: Giving }) {
   const { lines, state, progress } = giving;
-  const busy = state === 'giving' || state === 'asking';
-  const shown = lines.length === 0 && busy ? [state === 'asking' ? 'Waiting for your permission' : 'Beginning'] : lines;
+  const busy = state === 'giving';
+  const shown = lines.length === 0 && busy ? ['Beginning'] : lines;
   const share = progress?.total === undefined || progress.total === 0 ? null : Math.min(1, progress.done / progress.total);
   if (shown.length === 0) return null;
   return (
@@ -51,11 +51,10 @@ const next = {
 /** The person said no, or there was nobody to ask: nothing has been touched. */
 const UNTOUCHED = ['lease-dismissed', 'lease-denied', 'lease-no-agent', 'lease-no-pkexec', 'helper-missing'];
 
-function afterwards({ problem, granted, addresses }: Giving, leases: Leases | null): string {
+function afterwards({ problem, addresses }: Giving, leases: Leases | null): string {
   const left = leases?.given.some(({ address, how }) => how !== 'reserved' && addresses.includes(address)) === true;
-  const words = left ? 'Not all of it could be undone: the Devices page shows what is still set aside, and releases it.'
+  return left ? 'Not all of it could be undone: the Devices page shows what is still set aside, and releases it.'
     : problem !== undefined && UNTOUCHED.includes(problem.code) ? 'Nothing was changed.' : 'What had been changed is undone: the computer is as it was.';
-  return granted ? `${words} The permission without a password stays; the Devices page withdraws it.` : words;
 }
 
 export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
@@ -68,7 +67,6 @@ export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
     void startMachine(id, name);
   };
   switch (state) {
-    case 'asking':
     case 'giving': return (
       <Step key="busy" title={`Giving ${what} to ${name}`} lede="Each change is written down before it is made, so that it can be undone whatever happens." right={<Button onPress={cancel}>Cancel and undo</Button>}>
         <Progress giving={giving} />
@@ -84,6 +82,7 @@ export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
         </>}
       >
         {granted && <Notice gravity="ok" title="No password is needed for it any more"><p>The Devices page lists what is allowed, and withdraws it.</p></Notice>}
+        {problem !== undefined && <ProblemNotice problem={problem} />}
         <Progress giving={giving} />
       </Step>
     );

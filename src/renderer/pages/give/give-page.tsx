@@ -72,7 +72,7 @@ function Wizard({ entry, step, groups }: { entry: LibraryEntry; step: GiveStep; 
   const at = (next: GiveStep): void => go({ page: 'give', id, step: next, groups });
   const choose = (next: string[]): void => goInstead({ page: 'give', id, step, groups: next });
   const leave = (): void => {
-    if (giving !== undefined && giving.state !== 'giving' && giving.state !== 'asking') forgetGiving(id);
+    if (giving !== undefined && giving.state !== 'giving') forgetGiving(id);
     go(beforeGiving(id));
   };
   const order: GiveStep[] = ['choose', 'understand', 'review'];
