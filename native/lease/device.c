@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PCI_HEADER_TYPE = 0x0e, HEADER_TYPE_MASK = 0x7f };
+enum { PCI_HEADER_TYPE = 0x0e, HEADER_TYPE_MASK = 0x7f, HOST_BRIDGE_CLASS = 0x0600 };
 
 static const char *file_of(const char *address, const char *name) { return path_of("bus/pci/devices/%s/%s", address, name); }
 
@@ -59,6 +59,9 @@ int read_device(const char *address, struct device *device) {
         if (!is_name(text, strlen(text))) return refuse("odd", "the driver of %s has an odd name", address);
         strcpy(device->driver, text);
     }
+    // AMD's processors have one beside the ports of each root, in the group of what is behind them: no driver wants it, and the kernel lets it be.
+    unsigned class_code;
+    if (device->answers && device->driver[0] == 0 && read_hex(address, "class", &class_code) && class_code >> 8 == HOST_BRIDGE_CLASS) device->bridge = true;
     if (read_text(sys_root, file_of(address, "driver_override"), text, sizeof text) < 0) return refuse("odd", "%s has no driver_override", address);
     if (text[0] != 0 && strcmp(text, "(null)") != 0) {
         if (!is_name(text, strlen(text))) return refuse("odd", "the driver_override of %s has an odd name", address);

@@ -31,6 +31,9 @@ export interface ReadOptions {
   machine?: ForMachine;
 }
 
+/** Its class and subclass. */
+const HOST_BRIDGE = '0600';
+
 /** The worst first. */
 const RANK: Record<Finding['severity'], number> = { refused: 2, care: 1, information: 0 };
 
@@ -114,6 +117,11 @@ export function readHostDevices({ roots, on = 'host', claims = [], machine }: Re
     const candidate: Candidate = { fn, name: titles.get(fn.address)!.name, kind, role: roleOf(kind), uses, group: fn.group ?? fn.slot };
     devices.set(fn.address, candidate);
     groups.set(candidate.group, [...(groups.get(candidate.group) ?? []), candidate]);
+  }
+  // A host bridge that no driver wants stays with the computer, as the ports beside it do (AMD's processors have one at each root).
+  for (const members of groups.values()) {
+    if (!members.some(({ role }) => role === 'endpoint')) continue;
+    for (const member of members) if (member.fn.classCode.startsWith(HOST_BRIDGE) && member.fn.driver === undefined) member.role = 'bridge';
   }
   const scene: Scene = { roots, host, iommu, devices, groups, links, framebuffer, programs, claims, machine, lasting: readLasting(roots.varLib, roots.proc) };
   const general = computerFindings(scene);

@@ -1,6 +1,6 @@
 // IOMMU groups as far as a lease needs them, read from sysfs by an ordinary user: which group a device is in, and who else. The helper
 // judges by itself; this is for plans, and for what users are told before they are asked for permission.
-import { readdirSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { VitrineError } from '../../shared/errors.ts';
 import { Lease } from './lease.ts';
@@ -27,12 +27,21 @@ export function groupOf(address: string, sys = '/sys'): number {
   return Number(group);
 }
 
+/** Host bridges without a driver stay with the computer as ports do (native/lease/device.c). */
+function isHostBridge(address: string, sys: string): boolean {
+  try {
+    return readFileSync(join(sys, 'bus/pci/devices', address, 'class'), 'latin1').startsWith('0x0600');
+  } catch {
+    return false;
+  }
+}
+
 /** Members of the devices' groups that would stay with a driver of the host, bridges aside. */
 export function leftOut(addresses: string[], sys = '/sys'): string[] {
   const groups = new Set(addresses.map((address) => groupOf(address, sys)));
   return [...groups].flatMap((group) => readdirSync(join(sys, 'kernel/iommu_groups', String(group), 'devices'))).filter((address) => {
     const driver = linkName(join(sys, 'bus/pci/devices', address, 'driver'));
-    return !addresses.includes(address) && driver !== 'vfio-pci' && driver !== 'pcieport';
+    return !addresses.includes(address) && driver !== 'vfio-pci' && driver !== 'pcieport' && !(driver === null && isHostBridge(address, sys));
   });
 }
 

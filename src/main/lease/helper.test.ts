@@ -362,6 +362,16 @@ describe('what the helper refuses', () => {
       const { answers } = run(host, ['lease'], [`bind ${SOUND}`, 'permit 3', `bind ${USB}`, 'permit 3']);
       assert.deepEqual(answers.map(({ result }) => result), ['hello', 'ok', 'not-viable', 'ok', 'ok']);
     });
+    // A host bridge that no driver wants stays, and is given to nobody; one with a driver is a device like others.
+    const beside = (driver?: string): FakeHostPlan => ({ devices: [{ address: NIC, group: 1, driver: 'e1000e' }, { address: '0000:00:01.0', group: 1, classCode: '060000', driver }] });
+    await withHost(beside(), (host) => {
+      const { answers } = run(host, ['lease'], [`bind ${NIC}`, 'permit 1', 'bind 0000:00:01.0']);
+      assert.deepEqual(answers.map(({ result }) => result), ['hello', 'ok', 'ok', 'bridge']);
+    });
+    await withHost(beside('k10temp'), (host) => {
+      const { answers } = run(host, ['lease'], [`bind ${NIC}`, 'permit 1']);
+      assert.deepEqual(answers.map(({ result }) => result), ['hello', 'ok', 'not-viable']);
+    });
   });
 
   it('modules that cannot be loaded', async () => {

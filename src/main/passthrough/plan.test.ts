@@ -76,6 +76,27 @@ const PICTURE = `
   forbidden /dev/vfio/10
 `;
 
+/** AMD's processors have a host bridge without a driver beside the ports of a root, often in the group of the card behind them. */
+const DUMMY_BRIDGE = `
+  cpu amd svm
+  acpi IVRS
+  iommu ivhd0
+  remapping yes
+  pci 00:01.0 1022:14d8 060000 group=3
+  pci 00:01.1 1022:14db 060400 group=3 driver=pcieport
+    pci 01:00.0 1002:7480 030000 group=3 driver=amdgpu reset=none
+    pci 01:00.1 1002:ab30 040300 group=3 driver=snd_hda_intel reset=none
+  pci 00:08.0 1002:164e 030000 group=4 driver=amdgpu boot_vga
+    drm card0 DP-1:on
+`;
+
+test('a host bridge in the group stays with the computer', (t) => {
+  const host = played(t, DUMMY_BRIDGE);
+  const { devices, groups } = readHostDevices({ roots: host.roots });
+  assert.deepEqual([groups['3'].given.map(shortAddress), groups['3'].verdict, devices['0000:00:01.0'].role], [['01:00.0', '01:00.1'], 'with-care', 'bridge']);
+  assert.deepEqual(planFor(question(host, ['3'])).devices.map(shortAddress), ['01:00.0', '01:00.1']);
+});
+
 test('the words of a plan', (t) => {
   const host = played(t, PICTURE);
   const plan = checked(planFor(question(host, ['14'], { config: machine({ memory: 16 * GiB }) })));
@@ -192,7 +213,7 @@ function shown(plan: Plan): string[] {
 
 test('every group of a dozen written hosts: what the helper changes is what the plan showed, and all of it comes back', { skip: asRoot }, async (t) => {
   const totals = { done: 0, refused: 0 };
-  for (const [name, text] of Object.entries(HOSTS)) {
+  for (const [name, text] of Object.entries({ ...HOSTS, dummyBridge: DUMMY_BRIDGE })) {
     const host = played(t, text.replaceAll(/^ *forbidden \/dev\/kvm$/gm, ''));
     const initial = host.snapshot();
     const { starter } = hostPlace(host.env);

@@ -68,9 +68,8 @@ function findingsOf(found: HostDevices, addresses: readonly string[]): Warning[]
 /** "05:00.0 (82574L)": what the group needs besides and does not get. */
 function missingFrom(key: string, addresses: readonly string[], { groups, devices }: HostDevices): string[] {
   const stays = (address: string) => {
-    const { role, classCode, driver } = devices[address];
-    // The helper lets ports and switches stay with their driver; a host bridge counts as a device to it.
-    return !addresses.includes(address) && driver !== VFIO_DRIVER && !(role === 'bridge' && classCode.startsWith('0604'));
+    const { role, driver } = devices[address];
+    return !addresses.includes(address) && driver !== VFIO_DRIVER && role !== 'bridge';
   };
   return groups[key].devices.filter(stays);
 }
@@ -90,8 +89,8 @@ function refusal(question: PlanQuestion, all: readonly string[]): Problem | unde
   const unknown = choice.groups.find((key) => !Object.hasOwn(found.groups, key));
   if (unknown !== undefined) return problem(`there is no group ${unknown} any more.`, 'Choose again.', 'no-such-group');
   if (found.on === 'lab' && choice.mode === 'kept') return problem('in the lab a machine has devices while it runs, and no longer.', 'Give them at the start of the machine.', 'lab-kept');
-  const bridges = choice.groups.find((key) => found.groups[key].given.length === 0);
-  if (bridges !== undefined) return problem(within(found.groups[bridges].sentence), '', 'plan-refused', `group ${bridges}`);
+  const useless = choice.groups.find((key) => found.groups[key].given.every((address) => found.devices[address].role !== 'endpoint'));
+  if (useless !== undefined) return problem(within(found.groups[useless].sentence), '', 'plan-refused', `group ${useless}`);
   const [trouble] = deviceTroubles(config, found, claims);
   if (trouble !== undefined) return problem(within(trouble.sentence), trouble.remedy, `device-${trouble.kind}`);
   if (running) return problem('it is running.', 'Shut it down first.', 'machine-running');
