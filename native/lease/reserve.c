@@ -6,7 +6,8 @@
 //   /etc/modprobe.d/vitrine.conf     softdep amdgpu pre: vfio-pci
 //                                    options vfio-pci ids=1002:7480,1002:ab30
 //
-// then the initramfs is made anew, because that is where drivers are loaded from. Ids do not tell twins apart: a card with one is refused. It
+// then the initramfs is made anew, because that is where drivers are loaded from. mkinitcpio and dracut are told by a file each to take vfio-pci
+// in; update-initramfs finds it by the softdep. Ids do not tell twins apart: a card with one is refused. It
 // is written down first, with `initramfs due` until that is made: whatever is cut off is done again by the next reserve or unreserve.
 #include "helper.h"
 #include <errno.h>
@@ -160,14 +161,33 @@ static int refuse_if_others_reserve(void) {
 
 // ---- doing it ----
 
+// Whether the initramfs has vfio-pci (mkinitcpio.conf(5), dracut.conf(5)): without it, a driver in there would be first.
+static int write_drop_ins(void) {
+    static const struct {
+        const char *program, *folder, *text;
+    } drop_ins[] = { { "mkinitcpio", "mkinitcpio.conf.d", "MODULES+=(vfio_pci)\n" }, { "dracut", "dracut.conf.d", "force_drivers+=\" vfio-pci \"\n" } };
+    const char *const program = initramfs_program();
+    for (size_t i = 0; i < sizeof drop_ins / sizeof *drop_ins; i++) {
+        const bool wanted = state.reserved_count > 0 && program != NULL && strcmp(program, drop_ins[i].program) == 0;
+        const int folder = open_own_folder(TOP, drop_ins[i].folder, wanted);
+        if (folder == NOT_THERE) continue;
+        if (folder < 0) return -1;
+        const int error = wanted ? replace_file(folder, FILE_NAME, 0644, drop_ins[i].text, strlen(drop_ins[i].text)) : remove_file(folder, FILE_NAME);
+        close(folder);
+        if (error != 0) return refuse("write", TOP "/%s/" FILE_NAME " cannot be written: %s", drop_ins[i].folder, strerror(error));
+    }
+    return 0;
+}
+
 static size_t append(char *text, size_t length, const char *format, const char *word) {
     const int size = snprintf(text + length, MAX_CONF - length, format, word);
     return size < 0 || (size_t)size >= MAX_CONF - length ? length : length + (size_t)size;
 }
 
-// The file of modprobe.d as what is written down wants it.
+// The files as what is written down wants them.
 static int write_conf(void) {
     static char text[MAX_CONF];
+    if (write_drop_ins() != 0) return -1;
     const int folder = open_own_folder(TOP, FOLDER, state.reserved_count > 0);
     if (folder < 0) return folder == NOT_THERE ? 0 : -1;
     size_t length = append(text, 0, "%s", "# Made by Vitrine: cards that vfio-pci has from the computer's start. `vitrine-helper unreserve ADDRESS` takes them out.\n");

@@ -59,6 +59,9 @@ test('reserving from start-up keeps what is reserved already, and is the helper\
   assert.equal(asked().undo![0], "printf '%s\\n' 'softdep snd_hda_intel pre: vfio-pci' 'options vfio-pci ids=1912:0014' | sudo tee /etc/modprobe.d/vitrine.conf");
   rmSync(join(host.folder, 'etc/modprobe.d/vitrine.conf'));
   assert.deepEqual(asked().undo, ['sudo rm /etc/modprobe.d/vitrine.conf', 'sudo update-initramfs -u']);
+  host.write('etc/os-release', 'ID=arch');
+  assert.deepEqual(asked().commands!.slice(1), ["echo 'MODULES+=(vfio_pci)' | sudo tee /etc/mkinitcpio.conf.d/vitrine.conf", 'sudo mkinitcpio -P']);
+  assert.deepEqual(asked().undo, ['sudo rm /etc/modprobe.d/vitrine.conf', 'sudo rm /etc/mkinitcpio.conf.d/vitrine.conf', 'sudo mkinitcpio -P']);
   host.write('usr/local/libexec/vitrine-helper', '');
   assert.deepEqual([asked().commands, asked().undo], [['sudo /usr/local/libexec/vitrine-helper reserve 0000:01:00.0'], ['sudo /usr/local/libexec/vitrine-helper unreserve 0000:01:00.0']]);
 });

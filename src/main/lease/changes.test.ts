@@ -302,10 +302,17 @@ describe('reserving from start-up', () => {
   }));
 
   it('uses the distribution\'s program', async () => {
-    for (const initramfs of ['dracut', 'mkinitcpio']) {
+    for (const [initramfs, told] of [['dracut', 'force_drivers+=" vfio-pci "\n'], ['mkinitcpio', 'MODULES+=(vfio_pci)\n']] as const) {
       await withHost(computer({ initramfs }), async (host) => {
-        await reserve(CARD, { starter: starts(host) });
-        assert.deepEqual(host.log(), [`initramfs ${initramfs}`]);
+        const starter = starts(host);
+        await reserve(CARD, { starter });
+        await reserve(LATER, { starter });
+        assert.equal(host.text(`etc/${initramfs}.conf.d/vitrine.conf`), told);
+        await unreserve(LATER, { starter });
+        assert.equal(host.text(`etc/${initramfs}.conf.d/vitrine.conf`), told);
+        await unreserve(CARD, { starter });
+        assert.equal(host.text(`etc/${initramfs}.conf.d/vitrine.conf`), null);
+        assert.deepEqual(host.log(), Array.from({ length: 4 }, () => `initramfs ${initramfs}`));
       });
     }
   });

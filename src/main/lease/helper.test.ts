@@ -774,7 +774,7 @@ describe('the real helper', () => {
   const built = new URL('../../../build/native/vitrine-helper', import.meta.url).pathname;
 
   it('refuses in words when an ordinary user starts it', { skip: uid === 0 && 'an ordinary user\'s test' }, () => {
-    for (const words of [['lease'], ['apply'], ['release'], ['list']]) {
+    for (const words of [['lease'], ['apply'], ['release'], ['list'], ['granted', 'a'], ['functions', NIC, '1'], ['reserve', NIC], ['unreserve', NIC], ['grant', 'a', '1', NIC], ['revoke', 'a'], ['grants'], ['install'], ['remove']]) {
       const { status, stdout } = spawnSync(built, words, { input: `bind ${NIC}\n`, encoding: 'utf8', env: { PKEXEC_UID: '0', VITRINE_TEST_ROOT: folder } });
       assert.deepEqual([status, stdout], [1, 'error root only root can do this; start the helper by pkexec or sudo\n']);
     }

@@ -86,7 +86,11 @@ function reserve(scene: Scene, device: Candidate): Remedy & Pick<Finding, 'actio
   const reserved = before.filter((line) => line.startsWith(options)).flatMap((line) => line.slice(options.length).split(','));
   const content = [...new Set([...before.filter((line) => !line.startsWith(options)), ...modules.map((name) => `softdep ${name} pre: vfio-pci`)]), `${options}${[...new Set([...reserved, ...ids])].join(',')}`];
   const initramfs = initramfsCommand(roots);
-  return { actions, ...remedy(words, [putReserved(content), initramfs], [putReserved(before), initramfs]) };
+  // Debian's finds vfio-pci by the softdep; these are told to take it in.
+  const early = initramfs.includes('mkinitcpio') ? ['mkinitcpio.conf.d', 'MODULES+=(vfio_pci)'] : initramfs.includes('dracut') ? ['dracut.conf.d', 'force_drivers+=" vfio-pci "'] : undefined;
+  const put = early === undefined ? [] : [`echo '${early[1]}' | sudo tee /etc/${early[0]}/vitrine.conf`];
+  const remove = early === undefined || before.length > 0 ? [] : [`sudo rm /etc/${early[0]}/vitrine.conf`];
+  return { actions, ...remedy(words, [putReserved(content), ...put, initramfs], [putReserved(before), ...remove, initramfs]) };
 }
 
 function driver(scene: Scene, device: Candidate): Finding[] {
