@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #ifdef VITRINE_TEST
-enum { FUNCTIONS_SECONDS = 2 };
+enum { FUNCTIONS_SECONDS = 4 };
 #else
 enum { FUNCTIONS_SECONDS = 60 }; // the kernel waits for each one's driver
 #endif
