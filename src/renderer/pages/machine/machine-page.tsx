@@ -96,7 +96,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
   }, [owner, machine?.you]);
 
   const show = useCallback((next: MachineTab) => go({ page: 'machine', id, tab: next }), [id]);
-  const keepScreenshot = useCallback(() => { if (live) void saveScreenshot(id, name); }, [id, name, live]);
+  const keepScreenshot = useCallback(() => { if (live && !blind) void saveScreenshot(id, name); }, [id, name, live, blind]);
   const flipScale = useCallback(() => setScale(scale === 'fit' ? 'exact' : 'fit'), [scale, setScale]);
 
   useEffect(() => onCommand((command: MenuCommand) => {
@@ -138,7 +138,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
           </TabList>
           <div className={styles.right}>
             {live && <SendKeys id={id} name={name} disabled={!interactive} />}
-            {live && <IconButton label="Save a screenshot" shortcut="Ctrl+Shift+S" isDisabled={link !== 'online'} onPress={keepScreenshot}><Camera size={18} aria-hidden /></IconButton>}
+            {live && !blind && <IconButton label="Save a screenshot" shortcut="Ctrl+Shift+S" isDisabled={link !== 'online'} onPress={keepScreenshot}><Camera size={18} aria-hidden /></IconButton>}
             <IconButton label={full.on ? 'Leave full screen' : 'Full screen'} shortcut="F11" onPress={full.toggle}>
               {full.on ? <Shrink size={18} aria-hidden /> : <Expand size={18} aria-hidden />}
             </IconButton>
@@ -167,7 +167,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
               {machine?.leds.caps === true && live && <span>Caps lock</span>}
               {machine !== null && live && machine.viewers > 1 && <span>{machine.viewers} windows look at it</span>}
               {machine?.backend === 'lab' && live && <span title={why}>In the lab, so slower</span>}
-              <AriaButton className={styles.scale} onPress={flipScale}>{scale === 'fit' ? 'Show 1:1' : 'Scale to fit'}</AriaButton>
+              {!blind && <AriaButton className={styles.scale} onPress={flipScale}>{scale === 'fit' ? 'Show 1:1' : 'Scale to fit'}</AriaButton>}
             </div>
           </footer>
         </TabPanel>
