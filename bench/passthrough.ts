@@ -98,11 +98,12 @@ async function countExits({ sh, machine }: Linux): Promise<string[][]> {
   const seconds: Record<string, number>[] = [];
   const stop = machine!.connection.client.watch('stats', ({ exits }) => void seconds.push(exits), () => {});
   const before = seconds.length;
-  const said = await sh(`count() { awk '/nvme0q/ { s += $2 } END { print s + 0 }' /proc/interrupts; }; n=$(count); read a rest < /proc/uptime; i=0; while [ $i -lt 6 ]; do dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1024 iflag=direct 2>/dev/null; i=$((i + 1)); done; read b rest < /proc/uptime; echo "counted $(( $(count) - n )) $a $b"`);
+  const said = await sh(`count() { awk '/nvme0q/ { s += $2 } END { print s + 0 }' /proc/interrupts; }; n=$(count); read a rest < /proc/uptime; i=0; while [ $i -lt 24 ]; do dd if=/dev/nvme0n1 of=/dev/null bs=4k count=1024 iflag=direct 2>/dev/null; i=$((i + 1)); done; read b rest < /proc/uptime; echo "counted $(( $(count) - n )) $a $b"`);
   stop();
   const [, count, from, to] = said.match(/counted (\d+) (\S+) (\S+)/)!;
   // The first second began before the drive was read, the last may have ended after it.
   const whole = seconds.slice(before + 1, -1);
+  if (whole.length === 0) throw new Error('the drive was read before a second had passed');
   const kinds = [...new Set(whole.flatMap((one) => Object.keys(one)))].toSorted();
   return [
     ['interrupts of the drive', (Number(count) / (Number(to) - Number(from))).toFixed(0)],
