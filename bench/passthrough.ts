@@ -146,7 +146,10 @@ async function throughput(rounds: number, ports: { source: number; sink: number 
         await linux.sh(until('[ -b /dev/nvme0n1 ]'));
         await linux.sh(prepareNetwork(own ? nic : (await linux.sh('ls /sys/bus/pci/drivers/e1000e/*/net')).trim()));
         await measure(linux, ports, all[index]!);
-        if (linux.machine !== undefined && exits.length === 0) exits = await countExits(linux);
+        if (linux.machine !== undefined && exits.length === 0) {
+          exits = await countExits(linux);
+          for (const row of exits) console.error(`·   ${row.join(': ')} a second`);
+        }
       } finally {
         await linux.end();
       }
