@@ -15,6 +15,8 @@ const target = join(buildFolder, 'try-linux');
 
 /** Modules that the initrd loads, where the kernel has them as modules: power button, its event device, PS/2 mouse. */
 const modules = ['button', 'evdev', 'psmouse'];
+/** Drivers of what it may be given of the computer, loaded where the device is: common network adapters, NVMe. */
+const drivers = ['e1000e', 'igb', 'r8169', 'nvme'];
 
 /** Packages that stand for the newest kernel: Debian's, then Ubuntu's. */
 const kernelPackages = ['linux-image-amd64', 'linux-image-generic'];
@@ -102,20 +104,30 @@ function makeInitrd(kernel, busybox) {
   const order = [];
   for (const name of modules) addModule(kernel.modules, name, archive, order);
   archive.file('lib/modules/order', `${order.join('\n')}\n`);
+  archive.file('lib/modules/aliases', drivers.map((name) => aliasesOf(kernel.modules, name, archive)).join(''));
   return gzipSync(archive.end(), { level: 9 });
+}
+
+/** Adds a driver with what it needs; lines "PATTERN FILE…" of the PCI devices that it is for (modinfo's aliases). */
+function aliasesOf(folder, name, archive) {
+  const files = [];
+  const content = addModule(folder, name, archive, files);
+  const aliases = content === undefined ? [] : [...content.toString('latin1').matchAll(/\0alias=(pci:[^\0]*)(?=\0)/g)];
+  return aliases.map(([, pattern]) => `${pattern} ${files.join(' ')}\n`).join('');
 }
 
 /** Adds a module after the modules that it names in its "depends" line; one that is not there is built in, or not to be had. */
 function addModule(folder, name, archive, order) {
-  if (folder === undefined || order.includes(`${name}.ko`)) return;
+  if (folder === undefined || order.includes(`${name}.ko`)) return undefined;
   const pattern = new RegExp(`^${name.replaceAll('_', '[-_]')}\\.ko(\\.(xz|zst|gz))?$`);
   const file = filesBelow(join(folder, 'kernel')).find((path) => pattern.test(basename(path)));
-  if (!file) return;
+  if (!file) return undefined;
   const content = unpackedModule(file);
   const depends = /\0depends=([^\0]*)\0/.exec(content.toString('latin1'))?.[1] ?? '';
   for (const needed of depends.split(',').filter(Boolean)) addModule(folder, needed, archive, order);
   archive.file(`lib/modules/${name}.ko`, content);
   order.push(`${name}.ko`);
+  return content;
 }
 
 function unpackedModule(file) {
