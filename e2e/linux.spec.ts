@@ -1,17 +1,10 @@
 // Linux in the window: boots to a prompt on the canvas, where KVM can run it or in the lab; what is typed on the canvas's keyboard shows
 // up on the screen and on the serial console.
 import { expect, test } from './fixtures.ts';
-import type { Page } from '@playwright/test';
-import { giveKeyboardBack, pixels, startOnPage, stateOf, takeKeyboard, typeInGuest, untilPixelsChange } from './support/pages.ts';
+import { consoleText, giveKeyboardBack, pixels, startOnPage, stateOf, takeKeyboard, typeInGuest, untilPixelsChange } from './support/pages.ts';
 
 /** In the lab a boot takes minutes where the lab itself is emulated. */
 const BOOT = 8 * 60_000;
-
-async function consoleText(page: Page): Promise<string> {
-  const rows = await page.getByTestId('console').locator('.xterm-rows > div').allTextContents();
-  // The terminal draws spaces as non-breaking ones.
-  return rows.join('\n').replaceAll(' ', ' ');
-}
 
 test('Try Linux boots to a prompt; uname typed on the screen is on the screen and on the console', async ({ app }) => {
   test.setTimeout(BOOT + 6 * 60_000);

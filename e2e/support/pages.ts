@@ -103,3 +103,10 @@ export function writeMachine(app: App, id: string, content: { name: string; kern
   });
   writeFileSync(join(machineFolder(app, id), 'machine.json'), text, { mode: 0o600 });
 }
+
+/** What the console of the machine that is shown has written, as far as it is in view. */
+export async function consoleText(page: Page): Promise<string> {
+  const rows = await page.getByTestId('console').locator('.xterm-rows > div').allTextContents();
+  // The terminal draws spaces as non-breaking ones.
+  return rows.join('\n').replaceAll(' ', ' ');
+}

@@ -41,6 +41,12 @@ function worst(findings: readonly Finding[]): Finding | undefined {
   return findings.reduce<Finding | undefined>((best, each) => (best === undefined || RANK[each.severity] > RANK[best.severity] ? each : best), undefined);
 }
 
+/** In the lab without what changes a computer: commands and buttons would change this one. */
+function asInLab({ commands: _, undo: _undo, actions, ...finding }: Finding): Finding {
+  const harmless = actions?.filter(({ verb }) => verb === 'move' || verb === 'ask-rom') ?? [];
+  return harmless.length === 0 ? finding : { ...finding, actions: harmless };
+}
+
 function inOrder(findings: Finding[]): Finding[] {
   return findings.sort((a, b) => FINDING_CODES.indexOf(a.code) - FINDING_CODES.indexOf(b.code));
 }
@@ -145,13 +151,16 @@ export function readHostDevices({ roots, on = 'host', claims = [], machine }: Re
       group: device.group, uses: device.uses, ...judgeDevice(device, findings, stopping, alone), findings,
     });
   }
+  if (on === 'lab') {
+    for (const device of judged.values()) device.findings = device.findings.map(asInLab);
+  }
   const worstGeneral = worst(stopping);
   const { cpuVendor, virtual, kernel, memory, memlock, lockdown, vfioModule } = host;
   return {
     state: 'ready', on,
     host: { cpuVendor, virtual, kernel, memory, memlock, lockdown, vfioModule },
     iommu,
-    findings: general,
+    findings: on === 'lab' ? general.map(asInLab) : general,
     devices: Object.fromEntries(judged),
     groups: Object.fromEntries([...groups.keys()].sort(groupOrder).map((key) => [key, judgeGroup(key, groups.get(key)!.map(({ fn }) => judged.get(fn.address)!), worstGeneral)])),
   };

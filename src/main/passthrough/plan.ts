@@ -155,12 +155,15 @@ export function planFor(question: PlanQuestion): Plan {
     steps,
     warnings: findings.filter((each) => each.severity !== 'information' && (problem !== undefined || !MENDED.has(each.code))),
     permission: permissionOf(question, all, requests.length > 0),
-    commands: [
-      ...(changes && helper.state !== 'installed' ? helper.install : []),
-      ...(changes ? [sudoCommand('apply', requests.map(requestLine))] : []),
-      ...(limit?.commands ?? []),
-    ],
-    undo: [...bound.map((address) => `sudo ${HELPER} release ${address}`), ...(limit?.undo ?? [])],
+    // In a terminal they would change this computer and not the lab.
+    ...(found.on === 'lab' ? { commands: [], undo: [] } : {
+      commands: [
+        ...(changes && helper.state !== 'installed' ? helper.install : []),
+        ...(changes ? [sudoCommand('apply', requests.map(requestLine))] : []),
+        ...(limit?.commands ?? []),
+      ],
+      undo: [...bound.map((address) => `sudo ${HELPER} release ${address}`), ...(limit?.undo ?? [])],
+    }),
     digest: digestOf(question, all, steps),
   };
 }

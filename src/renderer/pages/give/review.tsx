@@ -95,7 +95,7 @@ export function Review({ name, what, notices, onBack, blocked, planned, found, m
             </Notice>
           )}
           {plan.problem === undefined && plan.steps.length > 0 && <StepList steps={plan.steps} />}
-          {plan.problem === undefined && needs && (
+          {plan.problem === undefined && needs && found.on === 'host' && (
             <div className={styles.options}>
               <OneOfField
                 label="When" value={mode} onChange={onMode}
