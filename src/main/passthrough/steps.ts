@@ -46,7 +46,7 @@ function consequence(device: HostDevice, given: ReadonlySet<string>, found: Host
   if (plugged !== undefined) said.push(`The machine gets what is plugged in: ${plugged.detail}.`);
   if (usedFor('volume') !== undefined) said.push(usedFor('volume')!.sentence);
   const programs = usedFor('programs');
-  if (programs !== undefined) said.push(`${programs.sentence.replace(/\.$/, '')}; it may have to end first.`);
+  if (programs !== undefined) said.push(`${programs.sentence.replace(/\.$/, '')}; ${programs.detail.includes(', ') ? 'they' : 'it'} may have to end first.`);
   return said.length === 0 ? 'Nothing uses it now.' : said.join(' ');
 }
 

@@ -104,7 +104,7 @@ function memory({ host, machine }: Scene): Finding[] {
     const what = machine === undefined
       ? 'Vitrine asks to raise the limit for a machine when it starts.'
       : remedy('Vitrine asks to raise it for this machine when it starts. Or raise it for good, and log out and in again.', [`echo "$USER - memlock ${kilobytes}" | sudo tee -a ${file}`], [`sudo rm ${file}`]);
-    found.push(finding('memlock-low', machine === undefined ? 'information' : 'care', sentence, what, facts));
+    found.push(finding('memlock-low', 'information', sentence, what, facts));
   }
   if (machine !== undefined && host.memory.total > 0) {
     const remaining = host.memory.available - need;
