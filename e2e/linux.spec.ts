@@ -1,6 +1,7 @@
 // Linux in the window: boots to a prompt on the canvas, where KVM can run it or in the lab; what is typed on the canvas's keyboard shows
-// up on the screen and on the serial console.
+// up on the screen and on the serial console. In the lab it has the lab's network card, pointed at in the wizard, and the lab has it back.
 import { expect, test } from './fixtures.ts';
+import { expectCardBack, expectTraffic, giveCard, runsInLab } from './support/lab-card.ts';
 import { consoleText, giveKeyboardBack, pixels, startOnPage, stateOf, takeKeyboard, typeInGuest, untilPixelsChange } from './support/pages.ts';
 
 /** In the lab a boot takes minutes where the lab itself is emulated. */
@@ -9,6 +10,8 @@ const BOOT = 8 * 60_000;
 test('Try Linux boots to a prompt; uname typed on the screen is on the screen and on the console', async ({ app }) => {
   test.setTimeout(BOOT + 6 * 60_000);
   const { page } = app;
+  const inLab = await runsInLab(page);
+  if (inLab) await giveCard(app, 'try-linux', BOOT);
   await startOnPage(page, 'Try Linux', BOOT);
   const early = await pixels(page);
   await app.shot('linux-booting');
@@ -36,10 +39,15 @@ test('Try Linux boots to a prompt; uname typed on the screen is on the screen an
   expect(text.slice(0, text.indexOf('[screen '))).toMatch(printed);
   expect(text.slice(text.indexOf('[screen '))).toMatch(printed);
   await app.shot('linux-console');
+  if (inLab) {
+    await expectTraffic(page);
+    await app.shot('linux-traffic');
+  }
 
   // And it can be asked to shut down: the power button reaches its init.
   await page.getByRole('tab', { name: 'Screen' }).click();
   await page.getByRole('button', { name: 'Shut down' }).click();
   await expect(stateOf(page.getByTestId('machine-page'))).toHaveText('Off', { timeout: 180_000 });
   await expect(page.getByText('The guest powered off.')).toBeVisible();
+  if (inLab) await expectCardBack(page, BOOT);
 });
