@@ -94,7 +94,6 @@ function refusal(question: PlanQuestion, all: readonly string[]): Problem | unde
   const [trouble] = deviceTroubles(config, found, claims);
   if (trouble !== undefined) return problem(within(trouble.sentence), trouble.remedy, `device-${trouble.kind}`);
   if (running) return problem('it is running.', 'Shut it down first.', 'machine-running');
-  if (found.on === 'lab' && choice.mode === 'kept') return problem('the lab gives devices for as long as a machine runs.', 'Give them for each run of the machine.', 'lab-keeps-nothing');
   const findings = findingsOf(found, all);
   // What concerns one device tells more than that it is in the group of another.
   // A machine that has the only graphics card can be started from a text console, or over SSH: nothing ends by giving it at its start.
