@@ -1,7 +1,8 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import type { Finding } from '../../shared/host-devices.ts';
-import { asksNow, byGravity, giveLabel, listWords, needsHelper, parseFunctions, remedyDone, shortList, technicalParts, worst } from './give-words.ts';
+import type { Finding, HostDevice, HostDevices } from '../../shared/host-devices.ts';
+import { framesOf } from './device-frames.ts';
+import { asksNow, blocking, byGravity, giveLabel, listWords, needsHelper, parseFunctions, remedyDone, shortList, technicalParts, worst } from './give-words.ts';
 
 test('lists, short and whole', () => {
   assert.equal(shortList([]), '');
@@ -45,4 +46,24 @@ test('what needs the helper', () => {
   assert.equal(needsHelper('reserve'), true);
   assert.equal(needsHelper('move'), false);
   assert.equal(needsHelper('ask-rom'), false);
+});
+
+test('the only graphics card stops a start from the desktop, not the giving', () => {
+  const refused = (code: Finding['code'], aspect: string, facts: Finding['facts'] = {}): Finding => ({ code, aspect, severity: 'refused', sentence: '', remedy: '', facts });
+  const device = (address: string, findings: Finding[]): HostDevice => ({
+    address, kind: 'graphics', role: 'endpoint', group: '2', name: address, vendor: 'V', model: 'M', className: 'C', vendorId: '1002', deviceId: '7480', classCode: '030000', onVfio: false, bars: [],
+    bootVga: true, resets: [], uses: [], verdict: 'not-possible', sentence: '', findings,
+  });
+  const host = (...devices: HostDevice[]): HostDevices => ({
+    state: 'ready', on: 'host', findings: [], devices: Object.fromEntries(devices.map((each) => [each.address, each])),
+    groups: { 2: { key: '2', number: 2, devices: devices.map(({ address }) => address), given: devices.map(({ address }) => address), verdict: 'not-possible', sentence: '' } },
+  });
+  const stopped = (found: HostDevices): number => blocking(found, framesOf(found).frames).frames.length;
+  const card = device('0000:01:00.0', [refused('only-gpu', 'desktop')]);
+  const sound = device('0000:01:00.1', [refused('group-shared', 'needed', { stay: ['0000:01:00.0'] })]);
+  assert.equal(stopped(host(card, sound)), 0);
+  assert.equal(stopped(host(device('0000:01:00.0', [refused('only-gpu', 'desktop'), refused('host-needs-it', 'root')]), sound)), 1);
+  assert.equal(stopped(host(device('0000:01:00.0', [refused('claimed', 'running')]))), 1);
+  // Refused by the computer alone.
+  assert.equal(stopped(host(device('0000:01:00.0', []))), 1);
 });

@@ -32,10 +32,21 @@ export function byGravity(findings: readonly Finding[]): Finding[] {
   return [...findings].sort((a, b) => BY_GRAVITY[a.severity] - BY_GRAVITY[b.severity]);
 }
 
+/** What refuses a start from this desktop alone: the machine can have it, and be started from a text console. */
+function isForLater(finding: Finding, { devices }: HostDevices): boolean {
+  const only = ({ code, aspect }: Finding): boolean => code === 'only-gpu' && aspect === 'desktop';
+  if (finding.code !== 'group-shared' || !Array.isArray(finding.facts.stay)) return only(finding);
+  return finding.facts.stay.every((address) => devices[address]?.findings.every((each) => each.severity !== 'refused' || each.code === 'group-shared' || only(each)) === true);
+}
+
 /** What must be settled before the chosen groups can go: their names, and the computer's own sentences. */
 export function blocking(found: HostDevices, chosen: readonly Frame[]): { frames: Frame[]; computer: Finding[] } {
   return {
-    frames: chosen.filter(({ group }) => group.verdict === 'not-possible'),
+    frames: chosen.filter(({ group, devices }) => {
+      if (group.verdict !== 'not-possible') return false;
+      const refused = devices.flatMap(({ findings }) => findings.filter(({ severity }) => severity === 'refused'));
+      return refused.length === 0 || !refused.every((finding) => isForLater(finding, found));
+    }),
     computer: found.findings.filter(({ severity }) => severity === 'refused'),
   };
 }

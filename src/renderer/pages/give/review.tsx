@@ -42,12 +42,13 @@ function StepList({ steps }: { steps: Plan['steps'] }) {
   );
 }
 
-function Warnings({ plan, found }: { plan: Plan; found: HostDevices }) {
-  return plan.warnings.map(({ code, aspect = '', severity, sentence, remedy, devices }) => {
+function Warnings({ plan, found, id }: { plan: Plan; found: HostDevices; id: string }) {
+  return plan.warnings.map(({ code, aspect = '', severity, sentence, remedy, commands, devices }) => {
     const names = listWords(devices.map((address) => found.devices[address]?.name ?? address));
     return (
       <Notice key={`${code} ${aspect} ${devices.join(' ')}`} gravity={severity === 'refused' ? 'stop' : 'care'} title={names === '' ? sentence : `${names}: ${sentence}`}>
         {remedy !== '' && <p>{remedy}</p>}
+        {code === 'only-gpu' && commands !== undefined && <Commands title="There:" commands={commands.map((line) => line.replace(/\bNAME$/, id))} />}
       </Notice>
     );
   });
@@ -58,7 +59,7 @@ const ledes: Record<GiveMode, string> = {
   kept: 'Nothing has been changed yet. All steps are made now, and stay until you release the devices or the computer starts again.',
 };
 
-export function Review({ name, what, notices, onBack, blocked, planned, found, mode, onMode, grant, onGrant, helper, onGive }: ReviewProps) {
+export function Review({ entry, name, what, notices, onBack, blocked, planned, found, mode, onMode, grant, onGrant, helper, onGive }: ReviewProps) {
   const { plan, problem, pending, changed } = planned;
   const permission = plan?.permission ?? 'none';
   const needs = plan !== null && plan.steps.some(({ what: kind }) => kind !== 'machine');
@@ -85,7 +86,7 @@ export function Review({ name, what, notices, onBack, blocked, planned, found, m
       {plan === null && problem === null && <div className={styles.waiting}><Waiting words="Making the plan" /></div>}
       {plan !== null && (
         <>
-          <Warnings plan={plan} found={found} />
+          <Warnings plan={plan} found={found} id={entry.id} />
           {permission === 'helper' && helper !== undefined && <HelperNotice helper={helper} />}
           {permission === 'terminal' && (
             <Notice gravity="info" title="Nobody can be asked for permission here">
