@@ -28,7 +28,7 @@ export function worst(verdicts: readonly Verdict[]): Verdict {
 const BY_GRAVITY = { refused: 0, care: 1, information: 2 } as const;
 
 /** What stands in the way first, then what stops, then what is good to know; each in the order in which it was found. */
-export function byGravity(findings: readonly Finding[]): Finding[] {
+export function byGravity<F extends Finding>(findings: readonly F[]): F[] {
   return [...findings].sort((a, b) => BY_GRAVITY[a.severity] - BY_GRAVITY[b.severity]);
 }
 

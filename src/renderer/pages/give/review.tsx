@@ -8,7 +8,7 @@ import { Notice, ProblemNotice } from '../../components/notice.tsx';
 import { Technical } from '../../components/technical.tsx';
 import { Waiting } from '../../components/waiting.tsx';
 import type { Planned } from '../../state/give.ts';
-import { giveLabel, listWords } from '../../state/give-words.ts';
+import { byGravity, giveLabel, listWords } from '../../state/give-words.ts';
 import { HelperNotice } from '../devices/computer.tsx';
 import type { StepCommon } from './choose.tsx';
 import { Step } from './steps.tsx';
@@ -43,7 +43,9 @@ function StepList({ steps }: { steps: Plan['steps'] }) {
 }
 
 function Warnings({ plan, found, id }: { plan: Plan; found: HostDevices; id: string }) {
-  return plan.warnings.map(({ code, aspect = '', severity, sentence, remedy, commands, devices }) => {
+  // A card that stays because of a start from this desktop is no reason where the plan may be carried out.
+  const warnings = plan.warnings.filter(({ code, severity }) => plan.problem !== undefined || code !== 'group-shared' || severity !== 'refused');
+  return byGravity(warnings).map(({ code, aspect = '', severity, sentence, remedy, commands, devices }) => {
     const names = listWords(devices.map((address) => found.devices[address]?.name ?? address));
     return (
       <Notice key={`${code} ${aspect} ${devices.join(' ')}`} gravity={severity === 'refused' ? 'stop' : 'care'} title={names === '' ? sentence : `${names}: ${sentence}`}>
