@@ -42,6 +42,8 @@ test('what makes no sense is refused with words', () => {
   refused('run --kernel k --kvm --lab', /one place/);
   refused('frobnicate', /no such command/);
   refused('toString', /no such command/);
+  refused('start m --revert soon', /seconds/);
+  refused('start m --revert 0', /seconds/);
   refused('start', /name is missing/);
   refused('pause', /name is missing/);
   refused('screenshot x', /missing/);

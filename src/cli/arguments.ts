@@ -20,7 +20,7 @@ export type Request =
   | { command: 'help'; topic: string }
   | { command: 'version' }
   | { command: 'run'; machine: NewMachine; serial: 'stdio' | 'none'; backend?: Backend }
-  | { command: 'start'; names: string[]; backend?: Backend }
+  | { command: 'start'; names: string[]; backend?: Backend; /** Seconds after which it is stopped, unless somebody says no. */ revert?: number }
   | { command: 'stop'; names: string[]; force: boolean; seconds: number }
   | { command: 'pause' | 'resume'; names: string[] }
   | { command: 'list'; json: boolean }
@@ -182,8 +182,9 @@ export function parseCommandLine(args: string[], cwd: string): Request {
     case 'run':
       return parseRun(rest, cwd);
     case 'start': {
-      const { values, positionals } = words(command, rest, BACKEND_OPTIONS, names);
-      return { command, names: positionals, backend: backend(values) };
+      const { values, positionals } = words(command, rest, { revert: { type: 'string' }, ...BACKEND_OPTIONS }, names);
+      const revert = values.revert === undefined ? {} : { revert: wholeNumber(values.revert as string, '--revert', 1, MAX_SECONDS, 'the time in seconds') };
+      return { command, names: positionals, backend: backend(values), ...revert };
     }
     case 'stop': {
       const { values, positionals } = words(command, rest, { force: { type: 'boolean' }, timeout: { type: 'string' } }, names);

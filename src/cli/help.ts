@@ -62,9 +62,12 @@ Runs a machine that lives as long as this command. Its kernel is a Linux bzImage
 ${BACKENDS}
 
 ${EXITS}`,
-  start: `Usage: vitrine start NAME… [--kvm | --lab]
+  start: `Usage: vitrine start NAME… [--revert SECONDS] [--kvm | --lab]
 
-Starts machines and returns when they run. One that runs already is left alone.`,
+Starts machines and returns when they run. One that runs already is left alone.
+
+--revert stops them again after that time, by force if need be, unless you press Enter: for a machine that has the only graphics card, whose
+screen you might not see.`,
   stop: `Usage: vitrine stop NAME… [--force] [--timeout SECONDS]
 
 Presses the power button and waits until the machine is off, at most 60 seconds or what --timeout says; --timeout 0 does not wait.

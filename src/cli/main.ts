@@ -14,6 +14,7 @@ import { bind, helper, installIt, release, removeIt } from './lease.ts';
 import type { Output } from './machines.ts';
 import { addDevice, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
 import { plan } from './plan.ts';
+import { revertUnlessKept } from './revert.ts';
 import { run } from './run.ts';
 import { defaultReportPath, tryAll, writeReport } from './selftest.ts';
 
@@ -49,9 +50,11 @@ async function perform(request: Request): Promise<number> {
     case 'run':
       wish(request.backend);
       return run(request, output);
-    case 'start':
+    case 'start': {
       wish(request.backend);
-      return start(request.names, output);
+      const code = await start(request.names, output);
+      return code !== EXIT_OK || request.revert === undefined ? code : revertUnlessKept(request.names, request.revert, output);
+    }
     case 'stop':
       return stop(request.names, request.force, request.seconds, output);
     case 'pause':

@@ -193,7 +193,7 @@ test('the only graphics card: not from its desktop, but for a start from a text 
   assert.deepEqual([plan.problem, plan.verdict], [undefined, 'with-care']);
   assert.match(said(plan)[2], /^Stop the driver `amdgpu` for slot 01:00\.0 \| The screen on its DisplayPort goes dark\. No other screen is in use\./);
   const warning = plan.warnings.find(({ code }) => code === 'only-gpu');
-  assert.deepEqual([warning?.severity, warning?.commands], ['refused', ['vitrine start NAME']]);
+  assert.deepEqual([warning?.severity, warning?.commands], ['refused', ['vitrine start NAME --revert 300']]);
 });
 
 /** What the helper must have written for these steps to be done, and nothing more. */

@@ -132,8 +132,8 @@ function graphics(scene: Scene, device: Candidate): Finding[] {
   const others = [...scene.devices.values()].filter((other) => other.kind === 'graphics' && other !== device && !isVfio(other.fn.driver) && other.fn.physicalFunction === undefined && other.fn.classCode.startsWith('0300'));
   // A card that shows nothing now is no loss.
   if (others.length > 0 || !fn.classCode.startsWith('0300') || (fn.driver === undefined && !fn.bootVga)) return found;
-  const otherwise = 'Start the machine from a text console (Ctrl+Alt+F3) or over SSH. The screen comes back when the machine stops.';
-  if (scene.roots.desktop) found.push(finding('only-gpu', 'refused', 'It is the only graphics card, and this desktop would end with it.', remedy(otherwise, ['vitrine start NAME']), {}, 'desktop'));
+  const otherwise = 'Start the machine from a text console (Ctrl+Alt+F3) or over SSH. The screen comes back when the machine stops; so started, after 5 minutes unless you press Enter.';
+  if (scene.roots.desktop) found.push(finding('only-gpu', 'refused', 'It is the only graphics card, and this desktop would end with it.', remedy(otherwise, ['vitrine start NAME --revert 300']), {}, 'desktop'));
   else found.push(finding('only-gpu', 'care', 'It is the only graphics card, and this computer shows nothing while a machine has it.', 'Keep a way in over SSH. The screen comes back when the machine stops.', {}, 'console'));
   return found;
 }

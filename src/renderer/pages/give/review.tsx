@@ -50,7 +50,7 @@ function Warnings({ plan, found, id }: { plan: Plan; found: HostDevices; id: str
     return (
       <Notice key={`${code} ${aspect} ${devices.join(' ')}`} gravity={severity === 'refused' ? 'stop' : 'care'} title={names === '' ? sentence : `${names}: ${sentence}`}>
         {remedy !== '' && <p>{remedy}</p>}
-        {code === 'only-gpu' && commands !== undefined && <Commands title="There:" commands={commands.map((line) => line.replace(/\bNAME$/, id))} />}
+        {code === 'only-gpu' && commands !== undefined && <Commands title="There:" commands={commands.map((line) => line.replace(/\bNAME\b/, id))} />}
       </Notice>
     );
   });
