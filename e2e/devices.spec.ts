@@ -68,8 +68,6 @@ for (const theme of ['light', 'dark'] as const) {
       await expect(dialog.locator('[data-finding="driver-in-use"] pre').first()).toContainText('options vfio-pci ids=10de:2684,10de:22ba');
       await expect(dialog.getByText('AD102 [GeForce RTX 4090] [10de:2684]', { exact: false })).toBeAttached();
       await app.shot('device');
-      // The keyboard is the dialog's once the focus is in it.
-      await expect(page.locator('[role="dialog"]:focus, [role="dialog"] :focus')).toHaveCount(1);
       await page.keyboard.press('Escape');
       await expect(dialog).toHaveCount(0);
       await page.goBack();

@@ -1,4 +1,5 @@
 // A dialog: a title that says what it does, a body, and buttons at the foot. Escape and a click outside go back.
+import { useEffect } from 'react';
 import type { ReactNode } from 'react';
 import { Dialog as AriaDialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Button } from './button.tsx';
@@ -15,7 +16,23 @@ export interface DialogProps {
   role?: 'dialog' | 'alertdialog';
 }
 
+const LAYERS = '[role="dialog"], [role="alertdialog"], [role="menu"], [role="listbox"]';
+
+/** Escape in the moments before the focus has come into the dialog: until then it does not hear its keys. */
+function useEarlyEscape(onClose: () => void): void {
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent): void => {
+      if (event.key !== 'Escape' || event.defaultPrevented || document.activeElement?.closest(LAYERS)) return;
+      event.preventDefault();
+      onClose();
+    };
+    addEventListener('keydown', onKey);
+    return () => removeEventListener('keydown', onKey);
+  });
+}
+
 export function Dialog({ title, lede, children, foot, small = false, onClose, role = 'dialog' }: DialogProps) {
+  useEarlyEscape(onClose);
   return (
     <ModalOverlay isOpen isDismissable={role === 'dialog'} onOpenChange={(open) => { if (!open) onClose(); }} className={styles.veil}>
       <Modal className={`${styles.modal} ${small ? styles.small : ''}`}>
