@@ -11,8 +11,9 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { labPaths } from '../scripts/setup/lab.mjs';
 import { LAB_DEVICES } from '../lab/options.ts';
+import { loading } from '../lab/tests/support/guest-tools.ts';
 import { addModules } from '../lab/tests/support/modules.ts';
-import { hostLinux, load, ourLinux, qemuLinux, toVfio, until, type Linux } from './passthrough/guest.ts';
+import { hostLinux, ourLinux, qemuLinux, toVfio, until, type Linux } from './passthrough/guest.ts';
 import { seenWithKvmtool } from './passthrough/kvmtool.ts';
 import { inLab } from './support/lab.ts';
 import { built } from './support/machine-process.ts';
@@ -142,7 +143,7 @@ async function throughput(rounds: number, ports: { source: number; sink: number 
       if (own) nic = await labsInterface();
       const linux = await start();
       try {
-        if (!own) await linux.sh(`${load(modules, 'e1000e')}; ${load(modules, 'nvme')}`);
+        if (!own) await linux.sh(['e1000e', 'nvme'].map((name) => loading(modules)(name)).join('; '));
         await linux.sh(until('[ -b /dev/nvme0n1 ]'));
         await linux.sh(prepareNetwork(own ? nic : (await linux.sh('ls /sys/bus/pci/drivers/e1000e/*/net')).trim()));
         await measure(linux, ports, all[index]!);

@@ -2,7 +2,6 @@
 // The guest is Debian's 6.1 with the Try Linux machine's programs.
 import { spawn, execFileSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { SerialConsole } from '../../lab/serial-console.ts';
-import { moduleOrder } from '../../lab/tests/support/modules.ts';
 import { shellWord } from '../../src/main/lease/installed.ts';
 import { built, startMachineProcess, type MachineProcess } from '../support/machine-process.ts';
 
@@ -113,12 +112,6 @@ export function toVfio(address: string, back = false): void {
     echo ${back ? '' : 'vfio-pci'} > driver_override
     [ ! -e driver ] || echo ${address} > driver/unbind
     echo ${address} > /sys/bus/pci/drivers_probe`]);
-}
-
-/** Shell words that load a module of the initrd and what it needs. */
-export function load(modules: string, name: string, options = ''): string {
-  const files = moduleOrder(modules, [name]).map(({ file }) => file);
-  return files.map((file) => `[ -d /sys/module/${file.slice(0, -'.ko'.length)} ] || insmod /lib/extra/${file}${file === `${name}.ko` ? ` ${options}` : ''}`).join('; ');
 }
 
 /** Shell words that wait for a condition, 30 s at most. */

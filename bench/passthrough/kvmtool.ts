@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { addModules } from '../../lab/tests/support/modules.ts';
 import { printTable } from '../support/report.ts';
-import { load, startKvmtool, toVfio, until } from './guest.ts';
+import { loading } from '../../lab/tests/support/guest-tools.ts';
+import { startKvmtool, toVfio, until } from './guest.ts';
 
 /** For a guest's boot, and for what one trial says, milliseconds. */
 const PATIENCE = 180_000;
@@ -54,7 +55,7 @@ const GUESTS: { append: string; trials: Trial[] }[] = [
 /** What is done, as a program of the guest's: kvmtool's serial port takes no more than 64 bytes at once. A trial that hangs does not keep the next. */
 function scriptOf(trials: readonly Trial[], modules: string): string {
   return `#!/bin/sh\n${trials.map(({ modules: names, work }, index) => `(
-  ( set -e; ${[...names.map((name) => load(modules, name)), work].join('; ')} ) > /tmp/said${index} 2>&1
+  ( set -e; ${[...names.map((name) => loading(modules)(name)), work].join('; ')} ) > /tmp/said${index} 2>&1
   echo $? > /tmp/code${index}
 ) &
 i=0; until [ -s /tmp/code${index} ] || [ $i -ge ${TRIAL_SECONDS * 10} ]; do i=$((i + 1)); sleep 0.1; done

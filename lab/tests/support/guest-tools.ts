@@ -16,11 +16,11 @@ export const compare = (disk: string, blocks: number): string =>
 
 export const inSlot = (slot: number): string => `/sys/bus/pci/devices/0000:00:${slot.toString(16).padStart(2, '0')}.0`;
 
-/** Loads a module and what it needs, as addModules has put them there. @param modules the kernel's lib/modules/RELEASE */
+/** Loads a module and what it needs, as addModules has put them there, where it is not loaded. @param modules the kernel's lib/modules/RELEASE */
 export function loading(modules: string): (name: string, options?: string) => string {
   return (name, options = '') => {
-    const needed = moduleOrder(modules, [name]).map(({ file }) => file).filter((file) => file !== `${name}.ko`);
-    return `for m in ${needed.join(' ')}; do [ -d /sys/module/\${m%.ko} ] || insmod /lib/extra/$m; done; insmod /lib/extra/${name}.ko ${options}`;
+    const files = moduleOrder(modules, [name]).map(({ file }) => file);
+    return files.map((file) => `[ -d /sys/module/${file.slice(0, -'.ko'.length)} ] || insmod /lib/extra/${file}${file === `${name}.ko` ? ` ${options}` : ''}`).join('; ');
   };
 }
 
