@@ -249,7 +249,11 @@ const found: { title: string; text: string; memory?: number; rows: [group: strin
   },
   {
     title: 'a laptop with two graphics chips', text: HOSTS.laptop,
-    rows: [['8', 'driver-in-use', 'Its driver nvidia does not always let go of a card.', 'Reserve it from start-up'], ['8', 'bar-size', 'It shows 4 GiB of memory at once', ''], ['8', 'msix-shared-bar', 'Its table of interrupts shares BAR 0 with registers', '']],
+    rows: [['8', 'driver-in-use', 'Its driver nvidia does not always let go of a card.', 'Reserve it from start-up'], ['8', 'bar-size', 'It shows 4 GiB of memory at once', '']],
+  },
+  {
+    title: 'a drive whose table of interrupts lies among its registers', text: HOSTS.intelDesktop, stopped: 'Drive nvme0 cannot be given as things are',
+    rows: [['13', 'msix-shared-bar', 'Its table of interrupts shares BAR 0 with registers', 'the pages of the table go through Vitrine']],
   },
   {
     title: 'interrupts that are not remapped', text: HOSTS.noRemapping, stopped: 'This computer cannot give devices as it is.', open: '4',

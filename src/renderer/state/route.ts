@@ -54,7 +54,9 @@ export function go(route: Route): void {
 
 /** Goes there without a way back to here: for what is a part of the same step. */
 export function goInstead(route: Route): void {
-  location.replace(hashOf(route));
+  history.replaceState(null, '', hashOf(route));
+  // By itself this tells nobody; and told at once, the next key press finds what this one has changed.
+  dispatchEvent(new HashChangeEvent('hashchange'));
 }
 
 function safeDecode(part: string): string {
