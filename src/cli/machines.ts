@@ -11,7 +11,7 @@ import { readHostDevices } from '../main/host-devices/read.ts';
 import { realRoots, TREE_VARIABLE } from '../main/host-devices/roots.ts';
 import { hostPlace, leaseOn } from '../main/passthrough/place.ts';
 import { settleDevices } from '../main/passthrough/before-start.ts';
-import { hostDevicesOf } from '../main/passthrough/identity.ts';
+import { hostDevicesOf } from '../shared/machine-config.ts';
 import type { MachineConfig } from '../shared/machine-config.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
 import { entryOf } from '../main/front/tracker.ts';

@@ -9,8 +9,7 @@ import type { LabHost } from '../../lab/host.ts';
 import { VitrineError } from '../shared/errors.ts';
 import { helperSource } from './lease/installed.ts';
 import { Lease } from './lease/lease.ts';
-import type { LeaseRequest } from './lease/protocol.ts';
-import { requestLine } from './lease/protocol.ts';
+import { takingRequests } from './lease/protocol.ts';
 import type { Starter } from './lease/start.ts';
 
 const ATTEMPTED = 'give the lab\'s devices to the machine';
@@ -68,18 +67,9 @@ async function groupsOf(lab: LabHost, addresses: readonly string[]): Promise<num
 
 /** A lease of devices with their groups. Throws what the helper refuses, with the lab as it was. */
 export async function leaseInLab(lab: LabHost, addresses: readonly string[]): Promise<Lease> {
-  const groups = [...new Set(await groupsOf(lab, addresses))];
-  const requests: LeaseRequest[] = [...addresses.map((address) => ({ verb: 'bind' as const, address })), ...groups.map((group) => ({ verb: 'permit' as const, group }))];
+  const groups = new Set(await groupsOf(lab, addresses));
   const starter: Starter = { asks: false, start: (way, words = []) => childOf(helperIn(lab, [way, ...words], process.getuid!())) };
-  const lease = await Lease.open({ starter, attempted: ATTEMPTED, lines: requests.map(requestLine) });
-  try {
-    for (const request of requests) await (request.verb === 'bind' ? lease.bind(request.address) : request.verb === 'permit' ? lease.permit(request.group) : undefined);
-    return lease;
-  } catch (thrown) {
-    lease.release();
-    await lease.ended;
-    throw thrown;
-  }
+  return Lease.take(takingRequests(addresses, groups), { starter, attempted: ATTEMPTED });
 }
 
 /** The command line that waits, and what lets it go on once it may lock `bytes` bytes. */

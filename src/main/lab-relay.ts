@@ -13,6 +13,7 @@ import { startInLab } from '../../lab/relay.ts';
 import type { ProcessInLab } from '../../lab/relay.ts';
 import { ensureLab } from '../../lab/shared.ts';
 import { VitrineError, toProblem } from '../shared/errors.ts';
+import { hostDevicesOf } from '../shared/machine-config.ts';
 import { closeInherited } from '../vmm/machine/inherited.ts';
 import { EXIT_ALREADY_RUNNING, LOCK_FILE, beginRun } from '../vmm/server/run-record.ts';
 import { entryPath, nodeRuntime } from './install.ts';
@@ -20,7 +21,6 @@ import { leaseInLab, letGoOn, waiting } from './lab-lease.ts';
 import type { Lease } from './lease/lease.ts';
 import { lockedBytes } from './lease/pinned.ts';
 import { readMachine } from './library/machine-file.ts';
-import { hostDevicesOf } from './passthrough/identity.ts';
 
 export interface RelayOptions {
   /** The machine's folder on this host. */

@@ -109,3 +109,8 @@ export const machineConfig = v.object({
 });
 
 export type MachineConfig = v.InferOutput<typeof machineConfig>;
+
+/** The devices of the host that a machine has, in order. */
+export function hostDevicesOf({ devices }: Pick<MachineConfig, 'devices'>): HostDeviceConfig[] {
+  return devices.filter((device) => device.kind === 'vfio-pci');
+}

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import * as v from 'valibot';
 import type { MachineConfig } from '../../shared/machine-config.ts';
-import { deviceConfig } from '../../shared/machine-config.ts';
+import { deviceConfig, hostDevicesOf } from '../../shared/machine-config.ts';
 import type { MachineState } from '../../shared/protocol/machine.ts';
 import { groupOf, leaseDevices } from '../lease/groups.ts';
 import { grantedFor } from '../lease/lasting.ts';
@@ -53,7 +53,7 @@ type Needs = Pick<MachineConfig, 'id' | 'memory' | 'devices'>;
 const realFiles = (pid: number | 'self'): LeaseHostFiles => ({ sys: '/sys', dev: '/dev', limits: readFileSync(`/proc/${pid}/limits`, 'latin1') });
 
 function hostDevices(config: Needs): string[] {
-  return config.devices.flatMap((device) => (device.kind === 'vfio-pci' ? [device.address] : []));
+  return hostDevicesOf(config).map(({ address }) => address);
 }
 
 /** Whether something has to be changed on the host before the machine can have its devices. */

@@ -5,8 +5,8 @@ import { basename, join } from 'node:path';
 import { VitrineError } from '../../shared/errors.ts';
 import { Lease } from './lease.ts';
 import type { LeaseOptions } from './lease.ts';
-import type { LeaseRequest } from './protocol.ts';
-import { requestLine } from './protocol.ts';
+import type { TakingRequest } from './protocol.ts';
+import { takingRequests } from './protocol.ts';
 
 const GIVE = 'give devices to vfio-pci';
 
@@ -46,9 +46,9 @@ export function leftOut(addresses: string[], sys = '/sys'): string[] {
 }
 
 /** What makes devices usable for machines of this user: each bound, then each group's node. */
-export function requestsFor(addresses: string[], sys = '/sys'): LeaseRequest[] {
+export function requestsFor(addresses: string[], sys = '/sys'): TakingRequest[] {
   const groups = new Set(addresses.map((address) => groupOf(address, sys)));
-  return [...addresses.map((address) => ({ verb: 'bind' as const, address })), ...[...groups].map((group) => ({ verb: 'permit' as const, group }))];
+  return takingRequests(addresses, groups);
 }
 
 /** The helper's refusal of an incomplete group, with the devices that are to be named as well; any other error as it is. */
@@ -64,14 +64,9 @@ export function nameTheOthers(thrown: unknown, addresses: string[], sys = '/sys'
  * have `memlock` raise its limit, and let go with `release`. Nobody is asked for what `options.granted` names (lasting.ts, `grantedFor`).
  */
 export async function leaseDevices(addresses: string[], options: LeaseOptions = {}, sys = '/sys'): Promise<Lease> {
-  const requests = requestsFor(addresses, sys);
-  const lease = await Lease.open({ lines: requests.map(requestLine), ...options });
   try {
-    for (const request of requests) await (request.verb === 'bind' ? lease.bind(request.address) : request.verb === 'permit' ? lease.permit(request.group) : undefined);
-    return lease;
+    return await Lease.take(requestsFor(addresses, sys), options);
   } catch (thrown) {
-    lease.release();
-    await lease.ended;
     throw nameTheOthers(thrown, addresses, sys);
   }
 }

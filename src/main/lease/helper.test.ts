@@ -13,6 +13,7 @@ import { HELPER } from './installed.ts';
 import { readJournals } from './journals.ts';
 import { compileHelper, FakeHost } from './testing/fake-host.ts';
 import type { FakeDevice, FakeHostPlan } from './testing/fake-host.ts';
+import { answersIn, Session, until } from './testing/run-helper.ts';
 
 const MiB = 2 ** 20;
 const GiB = 2 ** 30;
@@ -28,23 +29,6 @@ before(() => {
 
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-interface Answer {
-  /** "ok", or the error's code. */
-  result: string;
-  /** All of its lines. */
-  text: string;
-}
-
-/** Splits what the helper said into answers; the greeting, with what it recovered, is the first. */
-function answersIn(stdout: string): Answer[] {
-  const blocks = stdout.split('\n\n').filter((block) => block !== '' && block !== '\n');
-  return blocks.map((text) => {
-    const results = text.split('\n').filter((line) => /^(ok|error|hello)\b/.test(line));
-    assert.equal(results.length, 1, `exactly one answer: ${text}`);
-    return { result: results[0]!.startsWith('error') ? results[0]!.split(' ')[1]! : results[0]!.split(' ')[0]!, text };
-  });
-}
-
 function run(host: FakeHost, words: string[], input: string | string[] = '', env: Record<string, string> = {}) {
   const { status, stdout, stderr, signal } = spawnSync(helper, words, {
     input: typeof input === 'string' ? input : input.map((line) => `${line}\n`).join(''), encoding: 'utf8', env: { VITRINE_TEST_ROOT: host.root, ...env }, timeout: 60_000,
@@ -53,43 +37,10 @@ function run(host: FakeHost, words: string[], input: string | string[] = '', env
   return { code: status ?? signal, answers: answersIn(stdout), stdout, stderr };
 }
 
-async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 60_000;
-  while (!condition()) {
-    assert.ok(Date.now() < deadline, `it never came to this: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 /** Nothing of the host is different; if it is, what. */
 function unchanged(host: FakeHost, initial: string, why = ''): void {
   const [before, after] = [new Set(initial.split('\n')), new Set(host.snapshot().split('\n'))];
   assert.deepEqual([...before].filter((line) => !after.has(line)).map((line) => `- ${line}`).concat([...after].filter((line) => !before.has(line)).map((line) => `+ ${line}`)), [], why);
-}
-
-/** A session that stays open. */
-class Session {
-  readonly child: ChildProcessWithoutNullStreams;
-  said = '';
-
-  constructor(host: FakeHost) {
-    this.child = spawn(helper, ['lease'], { env: { VITRINE_TEST_ROOT: host.root } });
-    this.child.stdout.setEncoding('utf8').on('data', (text: string) => (this.said += text));
-    this.child.stdin.on('error', () => {});
-  }
-
-  async ask(line: string): Promise<Answer> {
-    await until('the greeting', () => this.said.includes('\n\n'));
-    const from = this.said.length;
-    this.child.stdin.write(`${line}\n`);
-    await until(`an answer to ${line}`, () => this.said.slice(from).includes('\n\n'));
-    return answersIn(this.said.slice(from))[0]!;
-  }
-
-  async ended(): Promise<number | null> {
-    if (this.child.exitCode === null && this.child.signalCode === null) await new Promise((resolve) => this.child.once('close', resolve));
-    return this.child.exitCode;
-  }
 }
 
 /** A desktop: what the tests of single rules have. */
@@ -170,7 +121,7 @@ describe('what the helper does and undoes', () => {
 
   it('waits until the group is free', () => withHost(desktop(), async (host) => {
     const initial = host.snapshot();
-    const session = new Session(host);
+    const session = new Session(helper, host);
     assert.equal((await session.ask(`bind ${NIC}`)).result, 'ok');
     host.put('busy/1', '');
     assert.equal((await session.ask(`unbind ${NIC}`)).result, 'in-use');
@@ -186,7 +137,7 @@ describe('what the helper does and undoes', () => {
 
   it('gives back one device of several, and keeps what it is told to keep', () => withHost(desktop(), async (host) => {
     const initial = host.snapshot();
-    const session = new Session(host);
+    const session = new Session(helper, host);
     for (const line of [`bind ${SOUND}`, `bind ${USB}`, 'permit 3', `unbind ${USB}`, 'keep']) assert.equal((await session.ask(line)).result, 'ok', line);
     assert.equal(host.driverOf(USB), 'xhci_hcd');
     session.child.stdin.end();
@@ -257,7 +208,7 @@ describe('what the helper does and undoes', () => {
   it('does not wait for a driver that does not let go', () => withHost(desktop(), async (host) => {
     const initial = host.snapshot();
     host.put(`hang/${GPU}`, '');
-    const session = new Session(host);
+    const session = new Session(helper, host);
     assert.match((await session.ask(`bind ${GPU}`)).text, /^error hang 0000:00:09\.0 does not come free/);
     assert.equal((await session.ask(`bind ${NIC}`)).result, 'ok');
     session.child.stdin.end();
@@ -266,7 +217,7 @@ describe('what the helper does and undoes', () => {
   }));
 
   it('leaves alone what somebody else has changed since', () => withHost(desktop(), async (host) => {
-    const session = new Session(host);
+    const session = new Session(helper, host);
     assert.equal((await session.ask(`bind ${NIC}`)).result, 'ok');
     host.put(`sys/devices/pci0000:00/${NIC}/device`, '0xffff\n'); // another card sits there
     host.forgetLog();
@@ -421,7 +372,7 @@ describe('the limit of locked memory', () => {
     const pid = sleeper();
     await until('the shell has become sleep', () => readFileSync(`/proc/${pid}/comm`, 'utf8') === 'sleep\n');
     host.addProcess(pid, { uid, soft: 64 * 1024, hard: 8 * MiB });
-    const session = new Session(host);
+    const session = new Session(helper, host);
     assert.equal((await session.ask(`memlock ${pid} 4194304`)).result, 'ok');
     assert.equal(limitOf(pid), 4 * MiB);
     assert.equal((await session.ask(`memlock ${pid} 8192`)).result, 'ok');
@@ -450,7 +401,7 @@ describe('the limit of locked memory', () => {
     const [first, second] = [sleeper(), sleeper()];
     host.addProcess(first, { uid, soft: 65536, hard: 3 * GiB });
     host.addProcess(second, { uid, soft: 65536, hard: 8 * MiB });
-    const session = new Session(host);
+    const session = new Session(helper, host);
     const raised = await session.ask(`memlock ${first} 8388608`);
     // An ordinary user's test cannot raise a hard limit that is lower: what counts is what /proc says.
     assert.ok(['ok', 'step'].includes(raised.result), raised.text);
@@ -533,7 +484,7 @@ describe('a helper that is killed', () => {
   it('while a machine still has the group: somebody waits for its end', () => withHost(plan, async (host) => {
     const initial = host.snapshot();
     host.put('crash', 'guardian 1\n');
-    const session = new Session(host);
+    const session = new Session(helper, host);
     assert.equal((await session.ask(`bind ${NIC}`)).result, 'ok');
     host.put('busy/1', '');
     session.child.kill('SIGKILL');
@@ -547,7 +498,7 @@ describe('a helper that is killed', () => {
 
   it('gets another guardian when that one was killed', () => withHost(plan, async (host) => {
     const initial = host.snapshot();
-    const session = new Session(host);
+    const session = new Session(helper, host);
     assert.equal((await session.ask(`bind ${NIC}`)).result, 'ok');
     const children = (): number[] => readFileSync(`/proc/${session.child.pid}/task/${session.child.pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
     const [guardian] = children();
@@ -560,7 +511,7 @@ describe('a helper that is killed', () => {
   it('ends as at the end of its input when it is asked to end', () => withHost(plan, async (host) => {
     const initial = host.snapshot();
     for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-      const session = new Session(host);
+      const session = new Session(helper, host);
       assert.equal((await session.ask(`bind ${NIC}`)).result, 'ok');
       session.child.kill(signal);
       assert.equal(await session.ended(), 0);

@@ -3,7 +3,7 @@
 // holds it too, and when the last of them is gone, however it went, the host gets everything back.
 import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { VitrineError } from '../../shared/errors.ts';
-import type { LeaseAnswer, LeaseModule, LeaseRequest } from './protocol.ts';
+import type { LeaseAnswer, LeaseModule, LeaseRequest, TakingRequest } from './protocol.ts';
 import { AnswerReader, refusal, requestLine } from './protocol.ts';
 import type { Starter, Way } from './start.ts';
 import { notStarted, sudoCommand, systemStarter } from './start.ts';
@@ -64,6 +64,25 @@ export class Lease {
     void lease.ended.then(() => options.signal?.removeEventListener('abort', giveUp));
     await lease.#greeting;
     return lease;
+  }
+
+  /**
+   * A lease in which all of the requests are done, in order, or none. Throws as `open` and the requests do, with the host as it was.
+   * @param before told of each request, with its number from 0; what it throws undoes all of it
+   */
+  static async take(requests: readonly TakingRequest[], options: LeaseOptions = {}, before: (request: TakingRequest, index: number) => void = () => {}): Promise<Lease> {
+    const lease = await Lease.open({ lines: requests.map(requestLine), ...options });
+    try {
+      for (const [index, request] of requests.entries()) {
+        before(request, index);
+        await (request.verb === 'bind' ? lease.bind(request.address) : lease.permit(request.group));
+      }
+      return lease;
+    } catch (thrown) {
+      lease.release();
+      await lease.ended;
+      throw thrown;
+    }
   }
 
   private constructor(starter: Starter, [way, words]: [Way, string[]], attempted: string, lines: string[], onNote: (note: string) => void) {

@@ -9,6 +9,14 @@ export type LeaseRequest =
   | { verb: 'module'; name: LeaseModule }
   | { verb: 'keep' | 'held' | 'kept' };
 
+/** What a machine's devices are taken by. */
+export type TakingRequest = { verb: 'bind'; address: string } | { verb: 'permit'; group: number };
+
+/** Each device bound, then each group's node. */
+export function takingRequests(addresses: readonly string[], groups: Iterable<number>): TakingRequest[] {
+  return [...addresses.map((address) => ({ verb: 'bind' as const, address })), ...Array.from(groups, (group) => ({ verb: 'permit' as const, group }))];
+}
+
 /** What the helper loads (native/lease/request.c). */
 export const LEASE_MODULES = ['vfio', 'vfio_iommu_type1', 'vfio-pci', 'kvm', 'kvm_intel', 'kvm_amd'] as const;
 export type LeaseModule = (typeof LEASE_MODULES)[number];

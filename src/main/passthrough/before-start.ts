@@ -1,12 +1,13 @@
 // What is looked at before a machine with devices of the computer is started: whether they are there, as its file knows them. A device that
 // has moved and is told by its serial number is followed; anything less certain is said, and a person decides (the remedy "use-at").
 import { VitrineError } from '../../shared/errors.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
 import type { HostDevices } from '../../shared/host-devices.ts';
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import type { Claim } from '../host-devices/findings/finding.ts';
 import { inside } from '../host-devices/findings/finding.ts';
 import type { Library } from '../library/library.ts';
-import { deviceTroubles, hostDevicesOf, movedTo, shortAddress } from './identity.ts';
+import { deviceTroubles, movedTo, shortAddress } from './identity.ts';
 
 export interface BeforeStart {
   library: Library;

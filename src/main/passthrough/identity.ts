@@ -3,6 +3,7 @@
 // are not always to be seen (while vfio-pci has the device, hardly ever): one that is not seen contradicts nothing.
 import type { HostDevice, HostDevices } from '../../shared/host-devices.ts';
 import type { HostDeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
 import type { DeviceTrouble } from '../../shared/passthrough.ts';
 import type { Claim } from '../host-devices/findings/finding.ts';
 import { listed } from '../host-devices/owner.ts';
@@ -29,11 +30,6 @@ export function isLike(identity: Identity, device: HostDevice): boolean {
 /** Whether it is that very device, as far as can be told. */
 function isSame(identity: Identity, device: HostDevice): boolean {
   return isLike(identity, device) && identity.serial !== undefined && identity.serial === device.serial;
-}
-
-/** The host devices of a machine, in order. */
-export function hostDevicesOf(config: Pick<MachineConfig, 'devices'>): HostDeviceConfig[] {
-  return config.devices.filter((device) => device.kind === 'vfio-pci');
 }
 
 /** "03:00.0": people leave the first domain away. */

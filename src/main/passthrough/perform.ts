@@ -2,17 +2,17 @@
 // told to stay only when everything is done, the machine's file included: until then the helper undoes all of it by itself when this
 // process lets go, is cancelled or is killed (docs/passthrough-lease.md).
 import { VitrineError } from '../../shared/errors.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import type { GiveChoice } from '../../shared/passthrough.ts';
 import type { Progress } from '../../shared/protocol/wire.ts';
 import { Lease, releaseKept } from '../lease/lease.ts';
-import type { LeaseRequest } from '../lease/protocol.ts';
-import { requestLine } from '../lease/protocol.ts';
+import type { TakingRequest } from '../lease/protocol.ts';
 import { lockedBytes } from '../lease/pinned.ts';
 import type { Library } from '../library/library.ts';
 import { isHeld } from '../../vmm/server/run-record.ts';
 import { givenDevices } from './given.ts';
-import { hostDevicesOf, shortAddress } from './identity.ts';
+import { shortAddress } from './identity.ts';
 import type { HostPlace } from './place.ts';
 import type { PlanQuestion } from './plan.ts';
 import { devicesAfter, devicesOf, planFor } from './plan.ts';
@@ -38,9 +38,9 @@ function goOn(signal: AbortSignal | undefined, on: string): void {
 }
 
 /** What is asked of the helper, with words for whoever waits. */
-function sayRequest(request: LeaseRequest, { devices }: PlanQuestion['found']): string {
+function sayRequest(request: TakingRequest, { devices }: PlanQuestion['found']): string {
   if (request.verb === 'bind') return `Handing ${devices[request.address].name} (${shortAddress(request.address)}) to vfio-pci`;
-  return request.verb === 'permit' ? `Opening group ${request.group} for you` : 'Changing the computer';
+  return `Opening group ${request.group} for you`;
 }
 
 /** Changes the machine's devices. The file's other members stay. */
@@ -49,23 +49,13 @@ async function setDevices(library: Library, id: string, devices: MachineConfig['
 }
 
 /** The lease in which the computer lets go of the devices, everything done and nothing kept yet. */
-async function takeFromHost(requests: LeaseRequest[], { found, config }: PlanQuestion, { place, progress = () => {}, signal }: Performing): Promise<Lease> {
+function takeFromHost(requests: TakingRequest[], { found, config }: PlanQuestion, { place, progress = () => {}, signal }: Performing): Promise<Lease> {
   const total = requests.length + 2;
   progress({ done: 0, total, text: 'Waiting for permission' });
-  const lease = await Lease.open({ starter: place.starter, attempted: ATTEMPTED, lines: requests.map(requestLine), signal });
-  try {
-    for (const [done, request] of requests.entries()) {
-      goOn(signal, config.name);
-      progress({ done, total, text: sayRequest(request, found) });
-      if (request.verb === 'bind') await lease.bind(request.address);
-      else if (request.verb === 'permit') await lease.permit(request.group);
-    }
-    return lease;
-  } catch (thrown) {
-    lease.release();
-    await lease.ended;
-    throw thrown;
-  }
+  return Lease.take(requests, { starter: place.starter, attempted: ATTEMPTED, signal }, (request, done) => {
+    goOn(signal, config.name);
+    progress({ done, total, text: sayRequest(request, found) });
+  });
 }
 
 /**
@@ -81,7 +71,7 @@ export async function giveDevices(choice: GiveChoice & { digest: string }, quest
     throw new VitrineError({ attempted: ATTEMPTED, on: config.name, why: 'something has changed on this computer, or of the machine, since it was shown what would be done.', remedy: 'Look at it again.', code: 'plan-changed' });
   }
   goOn(signal, config.name);
-  const requests = choice.mode === 'kept' && question.found.on === 'host' ? requestsOf({ found: question.found, devices: devicesOf(question).all, memory: lockedBytes(config) }).filter(({ verb }) => verb !== 'memlock') : [];
+  const requests = choice.mode === 'kept' && question.found.on === 'host' ? requestsOf({ found: question.found, devices: devicesOf(question).all, memory: lockedBytes(config) }) : [];
   const { fresh } = devicesOf(question);
   let lease: Lease | null = null;
   let giving: { end: () => void } | null = null;

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 import { isAbsolute } from 'node:path';
 import type { Problem } from '../../shared/errors.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
 import type { Finding, HostDevices, Severity, Verdict } from '../../shared/host-devices.ts';
 import type { MachineConfig } from '../../shared/machine-config.ts';
 import type { GiveChoice, Grant, Leases, Plan } from '../../shared/passthrough.ts';
@@ -13,7 +14,7 @@ import { HELPER } from '../lease/installed.ts';
 import { lockedBytes } from '../lease/pinned.ts';
 import { requestLine } from '../lease/protocol.ts';
 import { sudoCommand } from '../lease/start.ts';
-import { deviceTroubles, hostDevicesOf, identityOf, shortAddress } from './identity.ts';
+import { deviceTroubles, identityOf, shortAddress } from './identity.ts';
 import type { StepsQuestion } from './steps.ts';
 import { boundBy, requestsOf, stepsFor, VFIO_DRIVER } from './steps.ts';
 

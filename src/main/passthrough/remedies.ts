@@ -1,6 +1,7 @@
 // What the buttons beside findings do. Each is one thing, undone by another button or by itself; what needs root goes through the privileged
 // helper, which asks for permission and judges by itself.
 import type { HostDevices } from '../../shared/host-devices.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import type { RemedyRequest } from '../../shared/passthrough.ts';
 import type { ChangeOptions } from '../lease/changes.ts';
@@ -8,7 +9,7 @@ import { grant, installHelper, removeHelper, reserve, restoreFunctions, revoke, 
 import { applyPlan } from '../lease/lease.ts';
 import { lockedBytes } from '../lease/pinned.ts';
 import type { LeaseModule } from '../lease/protocol.ts';
-import { hostDevicesOf, movedTo, shortAddress } from './identity.ts';
+import { movedTo, shortAddress } from './identity.ts';
 import type { Performing } from './perform.ts';
 import { releaseDevices, takeDevices } from './perform.ts';
 

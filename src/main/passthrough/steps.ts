@@ -3,7 +3,8 @@
 import type { HostDevice, HostDevices } from '../../shared/host-devices.ts';
 import type { GiveMode, PlanStep } from '../../shared/passthrough.ts';
 import { listed } from '../host-devices/owner.ts';
-import type { LeaseRequest } from '../lease/protocol.ts';
+import type { TakingRequest } from '../lease/protocol.ts';
+import { takingRequests } from '../lease/protocol.ts';
 import { shortAddress } from './identity.ts';
 
 /** The one driver that the helper hands devices to; a variant such as mlx5-vfio-pci is a driver like any other to it. */
@@ -86,10 +87,10 @@ export function needsMemory({ found: { host }, memory }: Pick<StepsQuestion, 'fo
 }
 
 /** What is asked of the helper before the machine's process is there; empty when nothing of it is needed. As `requestsFor` has it. */
-export function requestsOf({ found, devices, memory }: Pick<StepsQuestion, 'found' | 'devices' | 'memory'>): LeaseRequest[] {
+export function requestsOf({ found, devices, memory }: Pick<StepsQuestion, 'found' | 'devices' | 'memory'>): TakingRequest[] {
   const groups = groupsOf(devices, found);
   if (devices.length === 0 || !(groups.some((key) => needsPermit(key, devices, found)) || needsMemory({ found, memory }))) return [];
-  return [...devices.map((address) => ({ verb: 'bind' as const, address })), ...groups.map((key) => ({ verb: 'permit' as const, group: Number(key) }))];
+  return takingRequests(devices, groups.map(Number));
 }
 
 /** The devices that the helper takes from their drivers, or from none. */

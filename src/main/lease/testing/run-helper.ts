@@ -61,8 +61,13 @@ export class Session {
     return answersIn(this.said.slice(from))[0]!;
   }
 
-  async end(): Promise<number | null> {
+  /** Closes its input. */
+  end(): Promise<number | null> {
     this.child.stdin.end();
+    return this.ended();
+  }
+
+  async ended(): Promise<number | null> {
     if (this.child.exitCode === null && this.child.signalCode === null) await new Promise((resolve) => this.child.once('close', resolve));
     return this.child.exitCode;
   }
