@@ -26,6 +26,7 @@ const main = {
   electron: source('main/electron/main.ts'),
   machine: source('vmm/machine/main.ts'),
   vcpu: source('vmm/machine/vcpu-worker.ts'),
+  io: source('vmm/virtio/io-worker.ts'),
   cli: source('cli/main.ts'),
   serve: source('main/serve/main.ts'),
   probe: source('vmm/kvm/probe-main.ts'),

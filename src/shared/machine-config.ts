@@ -1,5 +1,6 @@
 // A machine as it lies on disk: `machines/ID/machine.json` in the library. Version 1.
 import * as v from 'valibot';
+import { virtioVariants } from './virtio-config.ts';
 
 export const CONFIG_VERSION = 1;
 const MiB = 2 ** 20;
@@ -76,10 +77,14 @@ export const deviceConfig = v.variant('kind', [
     /** Its expansion ROM: the device's own unless told. */
     rom: v.optional(v.union([v.literal('off'), v.object({ file: path })])),
   }),
+  ...virtioVariants(slot),
 ], (issue) => `There is no PCI device of the kind ${issue.received}.`);
 export type DeviceConfig = v.InferOutput<typeof deviceConfig>;
 export type PciTestConfig = Extract<DeviceConfig, { kind: 'pci-test' }>;
 export type HostDeviceConfig = Extract<DeviceConfig, { kind: 'vfio-pci' }>;
+export type VirtioConfig = Extract<DeviceConfig, { kind: `virtio-${string}` }>;
+/** The configuration of one kind of virtio device: `VirtioConfigOf<'virtio-blk'>`. */
+export type VirtioConfigOf<Kind extends VirtioConfig['kind']> = Extract<VirtioConfig, { kind: Kind }>;
 
 export const machineConfig = v.object({
   version: v.literal(CONFIG_VERSION),
@@ -113,4 +118,8 @@ export type MachineConfig = v.InferOutput<typeof machineConfig>;
 /** The devices of the host that a machine has, in order. */
 export function hostDevicesOf({ devices }: Pick<MachineConfig, 'devices'>): HostDeviceConfig[] {
   return devices.filter((device) => device.kind === 'vfio-pci');
+}
+
+export function isVirtio(device: DeviceConfig): device is VirtioConfig {
+  return device.kind.startsWith('virtio-');
 }

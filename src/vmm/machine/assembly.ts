@@ -1,15 +1,19 @@
 // What a machine is made of, put together on the control thread and taken apart at its end: KVM's parts, the devices and what serves them, the
 // screen, and a Worker per vCPU. What the parts have to say goes to `hooks`; what it means for the machine is machine.ts's business.
 import type { MachineConfig } from '../../shared/machine-config.ts';
+import { isVirtioDevice, type VirtioPci } from '../virtio/pci.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { ScreenSource } from '../display/screen-source.ts';
 import { advise, MADV_DONTDUMP, MADV_DONTFORK } from '../kvm/libc.ts';
 import { allocateWindow, type Window } from '../memory/window.ts';
 import { Arena } from '../sync/arena.ts';
+import type { DeviceNews } from '../virtio/news.ts';
 import { directBoot, fwCfgItems } from './direct-boot.ts';
 import { Equipment } from './equipment.ts';
 import { HotPlug } from './hot-plug.ts';
 import { writeChips } from './initial-chips.ts';
+import { entryFile } from './entry.ts';
+import { IoThreads } from './io-threads.ts';
 import { installKickHandler } from './kick.ts';
 import { chooseSlots, type PluggedDescription } from './plugged.ts';
 import { SerialInput } from './serial-input.ts';
@@ -23,6 +27,8 @@ import { VmParts } from './vm-parts.ts';
 import { VramLog } from './vram-log.ts';
 
 const JOIN_MS = 5000;
+/** Until a disk of the host's has taken what was written. */
+const IO_END_MS = 60_000;
 /** Bytes for the registers of all devices, those that come later included; committed as they are used. */
 const ARENA_BYTES = 16 * 2 ** 20;
 
@@ -38,6 +44,8 @@ export interface AssemblyHooks {
   screenSize(size: { readonly width: number; readonly height: number } | null): void;
   /** The host wants a device back that was passed through. */
   wantedBack(slot: number, address: string): void;
+  /** The backend of the virtio device in this slot has something to say. */
+  told(slot: number, news: DeviceNews): void;
   /** A vCPU's thread ended by an error that it could not tell of itself. */
   threadFailed(thrown: unknown): void;
   /** A vCPU's thread is gone, told to or not. */
@@ -58,6 +66,8 @@ export class Assembly {
   readonly #config: MachineConfig;
   readonly #equipment: Equipment;
   readonly #threads: VcpuThreads;
+  readonly #io: IoThreads;
+  readonly #ioReady: Promise<unknown>;
 
   /** Throws VitrineError or SystemError, and leaves nothing open. Wait for `ready` before all else. */
   constructor(config: MachineConfig, vcpuEntry: string, hooks: AssemblyHooks) {
@@ -65,7 +75,7 @@ export class Assembly {
     this.parts = new VmParts(config);
     const { vm, ram, vcpus } = this.parts;
     const equipment = (this.#equipment = new Equipment({
-      name: config.name, ram, vm: vm.fd,
+      id: config.id, name: config.name, ram, vm: vm.fd,
       log: (text) => hooks.log('info', text),
       wanted: (slot, address) => hooks.wantedBack(slot, address),
       failed: (_, address) => hooks.log('error', `the device ${address} of the host reports an error that cannot be mended; a reset of the machine may help`),
@@ -83,9 +93,23 @@ export class Assembly {
         onSerialRoom: () => this.serialInput.resume(),
         onDebugOutput: (bytes) => hooks.debugOutput(bytes),
       }));
+      this.#io = new IoThreads({
+        entry: entryFile('io'),
+        vm: vm.fd,
+        ram: ram.windows,
+        heard: (message) => hooks.heard(message),
+        told: (slot, news) => hooks.told(slot, news),
+        failed: (thrown) => {
+          this.poison();
+          hooks.threadFailed(thrown);
+        },
+      });
+      this.#ioReady = Promise.all(plugged.filter((device) => 'wires' in device).map((device) => this.#io.add(device, arena.describe())));
+      this.#ioReady.catch(() => {}); // whoever waits for "ready" hears of it
       this.hotPlug = new HotPlug({
         name: config.name, thread, equipment, plugged,
         tell: (mail) => this.#threads.tell(mail),
+        io: this.#io,
         log: (text) => hooks.log('info', text),
         failed: (thrown) => hooks.failed(thrown),
       });
@@ -133,7 +157,7 @@ export class Assembly {
 
   /** Resolves when every vCPU's thread has built its devices and waits for the start; rejects when one cannot. */
   get ready(): Promise<void> {
-    return this.#threads.ready;
+    return Promise.all([this.#threads.ready, this.#ioReady]).then(() => {});
   }
 
   /** Devices and CPUs as after power-on, and the kernel in RAM. Every vCPU is parked or has not begun. Throws VitrineError. */
@@ -166,9 +190,30 @@ export class Assembly {
     Atomics.store(this.thread.arena.poison, 0, 1);
   }
 
+  get #virtio(): VirtioPci[] {
+    return this.thread.devices.host.functions().map(({ device }) => device).filter(isVirtioDevice);
+  }
+
+  /** With every vCPU parked: every backend stops at a request's end. @returns the labels of the devices that did not within `milliseconds` */
+  pauseIo(milliseconds: number): string[] {
+    const devices = this.#virtio;
+    const end = performance.now() + milliseconds;
+    for (const device of devices) device.pause();
+    return devices.filter((device) => !device.waitPaused(Math.max(0, end - performance.now()))).map(({ label }) => label);
+  }
+
+  resumeIo(): void {
+    for (const device of this.#virtio) device.resume();
+  }
+
+  /** A message for the backend of the virtio device in this slot. Rejects with a VitrineError with what cannot be done. */
+  tellDevice(slot: number, message: unknown): Promise<unknown> {
+    return this.#io.send(slot, message);
+  }
+
   /** Threads that have not ended. */
   get threadsLeft(): number {
-    return this.#threads.left;
+    return this.#threads.left + this.#io.left;
   }
 
   /**
@@ -179,7 +224,9 @@ export class Assembly {
     const { states } = this.thread;
     states.stop();
     if (!states.joined(JOIN_MS)) this.poison();
-    const gone = await this.#threads.ended(JOIN_MS);
+    const still = await this.#threads.ended(JOIN_MS);
+    // What the host's files have not got yet is written now.
+    const gone = (await this.#io.end(IO_END_MS)) && still;
     this.screen?.close();
     if (gone) this.#takeApart();
     this.serialInput.close();

@@ -6,10 +6,12 @@ const here = fileURLToPath(import.meta.url);
 /** True when Node runs the sources themselves. */
 export const fromSource = here.endsWith('.ts');
 
-/** The file of the vCPU Worker, or of the machine process. */
-export function entryFile(name: 'vcpu' | 'machine'): string {
+const SOURCES = { vcpu: 'vcpu-worker.ts', io: '../virtio/io-worker.ts', machine: 'main.ts' } as const;
+
+/** The file of the vCPU's or I/O Worker, or of the machine process. */
+export function entryFile(name: keyof typeof SOURCES): string {
   if (!fromSource) return join(dirname(here), `${name}.js`);
-  return join(dirname(here), name === 'vcpu' ? 'vcpu-worker.ts' : 'main.ts');
+  return join(dirname(here), SOURCES[name]);
 }
 
 /** libvitrine.so: the native part. */

@@ -1,23 +1,36 @@
 // What pluggable devices need of the host, on the control thread: given to a device before it is built, taken back when no thread has it.
-import type { DeviceConfig } from '../../shared/machine-config.ts';
+import { isVirtio, type DeviceConfig } from '../../shared/machine-config.ts';
 import { PciTestStore } from '../devices/pci-test/parts.ts';
 import type { PciDevice } from '../pci/device.ts';
 import { HostDevices, type HostDevicesOptions } from '../vfio/host-devices.ts';
 import { Passthrough } from '../vfio/passthrough.ts';
+import type { VirtioDescription } from '../virtio/description.ts';
+import { equipVirtio, unequipVirtio } from '../virtio/equip.ts';
 import { equip, type PluggedDescription } from './plugged.ts';
 
+export interface EquipmentOptions extends HostDevicesOptions {
+  /** The machine's id. */
+  readonly id: string;
+}
+
 export class Equipment {
+  readonly #machine: { readonly id: string; readonly name: string };
+  readonly #virtio = new Set<VirtioDescription>();
   readonly #store = new PciTestStore();
   readonly #host: HostDevices;
 
-  constructor(options: HostDevicesOptions) {
+  constructor(options: EquipmentOptions) {
+    this.#machine = { id: options.id, name: options.name };
     this.#host = new HostDevices(options);
   }
 
   /** Throws VitrineError when the host cannot give what a device needs; nothing is taken then. */
   equip(config: DeviceConfig, slot: number): PluggedDescription {
     if (config.kind === 'vfio-pci') return { slot, config, taken: this.#host.take({ address: config.address, rom: config.rom, slot }) };
-    return equip(config, slot, this.#store);
+    if (!isVirtio(config)) return equip(config, slot, this.#store);
+    const description = equipVirtio(config, slot, this.#machine);
+    this.#virtio.add(description);
+    return description;
   }
 
   /**
@@ -34,6 +47,10 @@ export class Equipment {
 
   /** No other thread has the device any more, and no guest sees it. @param functions the control thread's, as far as they were built */
   give(description: PluggedDescription, functions: readonly PciDevice[]): void {
+    if ('wires' in description) {
+      if (this.#virtio.delete(description)) unequipVirtio(description);
+      return;
+    }
     if (!('taken' in description)) {
       for (const parts of description.parts) this.#store.give(parts);
       return;
@@ -52,6 +69,8 @@ export class Equipment {
     } finally {
       this.#host.close();
       this.#store.close();
+      for (const description of this.#virtio) unequipVirtio(description);
+      this.#virtio.clear();
     }
   }
 }

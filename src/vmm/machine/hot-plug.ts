@@ -11,6 +11,7 @@ import type { PciDevice } from '../pci/device.ts';
 import type { Slices } from '../sync/arena.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import type { Equipment } from './equipment.ts';
+import type { IoThreads } from './io-threads.ts';
 import { buildPlugged, chooseSlots, type PluggedDescription } from './plugged.ts';
 import type { MachineThread } from './thread.ts';
 
@@ -37,6 +38,7 @@ export interface HotPlugParts {
   /** Devices that the machine began with. */
   readonly plugged: readonly PluggedDescription[];
   tell(mail: PlugMail): Promise<void>;
+  readonly io: IoThreads;
   log(text: string): void;
   /** A step that nobody waits for failed: a defect of ours. */
   failed(thrown: unknown): void;
@@ -103,6 +105,7 @@ export class HotPlug {
       functions = built;
       host.plug(built, slot);
       await this.#parts.tell({ kind: 'plug', device, slices });
+      if ('wires' in device) await this.#parts.io.add(device, thread.arena.describe(), slices);
       equipment.reset(built, host.functions().filter((each) => each.slot !== slot).map(({ device }) => device));
       for (const each of built) each.reset();
       host.publish(slot);
@@ -111,6 +114,7 @@ export class HotPlug {
       host.unplug(slot);
       // A thread that ended needs nothing of it any more; those that did not build it have nothing to drop.
       await this.#parts.tell({ kind: 'unplug', slot }).catch(() => {});
+      await this.#parts.io.drop(slot).catch(() => {});
       if (description !== undefined) equipment.give(description, functions);
       this.#busy.delete(slot);
       if (thrown instanceof VitrineError) throw thrown;
@@ -191,6 +195,7 @@ export class HotPlug {
     for (const { timer } of this.#waiters.get(slot) ?? []) clearTimeout(timer);
     this.#parts.log(`${description.config.kind} left slot ${slot}: ${why}`);
     await this.#parts.tell({ kind: 'unplug', slot });
+    await this.#parts.io.drop(slot);
     equipment.give(description, functions);
     this.#busy.delete(slot);
     for (const { resolve } of this.#waiters.get(slot) ?? []) resolve();

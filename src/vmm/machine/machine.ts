@@ -15,6 +15,7 @@ import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
 import { MachineLog } from './machine-log.ts';
 import { dumpRegisters } from './register-dump.ts';
+import type { DeviceNews } from '../virtio/news.ts';
 import type { ThreadMessage } from './thread-platform.ts';
 import type { GuestStop } from './vcpu-loop.ts';
 import type { VcpuMessage } from './vcpu-worker.ts';
@@ -23,6 +24,8 @@ import type { VcpuMessage } from './vcpu-worker.ts';
 const FRUITLESS_RESETS = 3;
 const FRUITLESS_MS = 5000;
 const HALT_CHECK_MS = 500;
+/** For requests of its devices that are under way. */
+const PAUSE_MS = 10_000;
 const LED_CHECK_MS = 200;
 /** Patience with a guest whose device the host wants back. */
 const WANTED_BACK_SECONDS = 60;
@@ -124,12 +127,20 @@ export class Machine implements MachineControl {
       debugOutput: (bytes) => this.#log.debugOutput(bytes),
       screenSize: (size) => this.facts.update({ screen: size === null ? undefined : { width: size.width, height: size.height } }),
       wantedBack: (slot, address) => this.#guard(() => this.#wantedBack(slot, address)),
+      told: (slot, news) => this.#guard(() => this.#told(slot, news)),
       threadFailed: (thrown) => {
         if (this.facts.value.state !== 'starting') this.fail(thrown);
       },
       threadGone: (id) => this.#threadGone(id),
       failed: (thrown) => this.fail(thrown),
     });
+  }
+
+  #told(slot: number, { problem }: DeviceNews): void {
+    if (this.#ending !== null || this.#stopped !== null) return;
+    this.#log.say('error', `the device in slot ${slot} cannot go on, so the machine pauses: ${sentence(problem)}`);
+    this.facts.update({ problem });
+    this.pause().catch((thrown: unknown) => this.#log.say('error', sentence(toProblem(thrown, 'pause the machine', this.#config.name))));
   }
 
   /** The host wants a device back: the guest is asked for it. */
@@ -143,11 +154,13 @@ export class Machine implements MachineControl {
     this.#bootedAt = Date.now();
   }
 
-  #run({ thread, services }: Assembly): void {
+  #run(built: Assembly): void {
+    const { thread, services } = built;
+    built.resumeIo();
     thread.clock.resume();
     thread.states.resume();
     services.start();
-    this.facts.update({ state: 'running', firstRunAt: this.facts.value.firstRunAt ?? Date.now() });
+    this.facts.update({ state: 'running', problem: undefined, firstRunAt: this.facts.value.firstRunAt ?? Date.now() });
     if (this.#timers.length > 0) return;
     this.#timers.push(setInterval(() => this.#guard(() => this.#lookAtLeds()), LED_CHECK_MS));
     if (this.#config.exitOnHalt) this.#timers.push(setInterval(() => this.#guard(() => this.#lookForHalt()), HALT_CHECK_MS));
@@ -267,10 +280,17 @@ export class Machine implements MachineControl {
   }
 
   async pause(): Promise<void> {
-    const { thread, services, parts } = this.#require('pause the machine');
+    const built = this.#require('pause the machine');
+    const { thread, services, parts } = built;
     if (this.#stopped !== null) return;
+    this.#whole(() => thread.states.pause());
+    const busy = built.pauseIo(PAUSE_MS);
+    if (busy.length > 0) {
+      built.resumeIo();
+      thread.states.resume();
+      throw new VitrineError({ attempted: 'pause the machine', on: this.#config.name, why: `the host does not end what ${busy.join(' and ')} asked of it.`, remedy: 'Try again later; the log of the host may say what is wrong with a disk or a network folder.', code: 'device-busy' });
+    }
     this.#whole(() => {
-      thread.states.pause();
       thread.clock.pause();
       services.stop();
       this.#stopped = stopTime(thread.vm, parts.vcpus);

@@ -9,13 +9,14 @@ import type { MsiSink, PciDevice } from '../pci/device.ts';
 import type { HostDeviceDescription } from '../vfio/host-devices.ts';
 import { VfioFunction } from '../vfio/host-function.ts';
 import type { InterruptWiring } from '../vfio/interrupts.ts';
+import { buildVirtio, type VirtioDescription } from '../virtio/description.ts';
 import { Passthrough } from '../vfio/passthrough.ts';
 
 /** Slots for devices of this kind, ascending. */
 export const DEVICE_SLOTS: readonly number[] = Array.from({ length: LAST_SLOT - FIRST_SLOT + 1 }, (_, i) => FIRST_SLOT + i).filter((slot) => slot !== DISPLAY_SLOT);
 
 /** Crosses to a Worker by structured clone: what a device is, and what it needs of the host (equipment.ts). */
-export type PluggedDescription = PciTestDescription | { readonly slot: number; readonly config: HostDeviceConfig; readonly taken: HostDeviceDescription };
+export type PluggedDescription = PciTestDescription | VirtioDescription | { readonly slot: number; readonly config: HostDeviceConfig; readonly taken: HostDeviceDescription };
 
 export interface PciTestDescription {
   readonly slot: number;
@@ -66,5 +67,6 @@ export function buildPlugged(platform: Platform, { msi, interrupts }: PluggedSid
     const { passthrough, host } = description.taken;
     return [new Passthrough(platform, passthrough, { host: new VfioFunction(host), wiring: interrupts })];
   }
+  if ('wires' in description) return [buildVirtio(platform, msi, description)];
   return description.parts.map((each, number) => new PciTest(platform, msi, slot * 8 + number, each, description.config));
 }

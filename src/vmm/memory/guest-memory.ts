@@ -62,7 +62,13 @@ export class GuestMemory {
     return this.#hva[index]!;
   }
 
-  #find(gpa: number): number {
+  /** All of window `index`'s RAM. */
+  windowBytes(index: number): Uint8Array {
+    return this.#bytes[index]!;
+  }
+
+  /** The window that `gpa` lies in, or -1 when it is not RAM. */
+  windowAt(gpa: number): number {
     const windows = this.windows;
     for (let i = 0; i < windows.length; i++) {
       const w = windows[i]!;
@@ -78,7 +84,7 @@ export class GuestMemory {
     let at = gpa;
     let left = length;
     while (left > 0) {
-      const i = this.#find(at);
+      const i = this.windowAt(at);
       if (i < 0) return null;
       const w = this.windows[i]!;
       const n = Math.min(left, w.gpa + w.size - at);

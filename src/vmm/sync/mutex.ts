@@ -30,6 +30,17 @@ export class Mutex {
     if (Atomics.compareExchange(this.#word, 0, FREE, HELD) !== FREE) this.#wait();
   }
 
+  /** As lock, but gives up once `giveUp` says so, asked every millisecond while another thread holds the lock. @returns whether the lock was taken */
+  lockUnless(giveUp: () => boolean): boolean {
+    if (Atomics.compareExchange(this.#word, 0, FREE, HELD) === FREE) return true;
+    while (Atomics.exchange(this.#word, 0, CONTENDED) !== FREE) {
+      if (giveUp()) return false;
+      Atomics.wait(this.#word, 0, CONTENDED, 1);
+      if (Atomics.load(this.#poison, 0) !== 0) throw new PoisonedError(this.name);
+    }
+    return true;
+  }
+
   unlock(): void {
     if (Atomics.exchange(this.#word, 0, FREE) === CONTENDED) Atomics.notify(this.#word, 0, 1);
   }

@@ -1,0 +1,12 @@
+// The backend of each kind of virtio device. Read by I/O Workers alone: a vCPU's thread needs none of it.
+import type { Backend, BackendHost } from './backend.ts';
+import type { VirtioDescription } from './description.ts';
+import { RngBackend } from './rng/backend.ts';
+
+/** Throws VitrineError when the host cannot give what the device needs. */
+export function makeBackend({ config }: VirtioDescription, _host: BackendHost): Backend {
+  switch (config.kind) {
+    case 'virtio-rng': return new RngBackend();
+    default: throw new Error(`there is no backend of ${config.kind}`);
+  }
+}

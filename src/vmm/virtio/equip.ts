@@ -1,0 +1,28 @@
+// What a virtio device needs of the host before it is built, on the control thread: eventfds, and for some kinds more. Taken back when no thread has
+// the device any more.
+import { close, eventfd } from '../kvm/libc.ts';
+import type { VirtioConfig } from '../../shared/machine-config.ts';
+import type { VirtioDescription } from './description.ts';
+import { virtioModel } from './models.ts';
+
+/** Throws VitrineError or SystemError, with nothing taken. */
+export function equipVirtio(config: VirtioConfig, slot: number, machine: { readonly id: string; readonly name: string }): VirtioDescription {
+  const made: number[] = [];
+  const make = (): number => {
+    const fd = eventfd();
+    made.push(fd);
+    return fd;
+  };
+  try {
+    const { queues } = virtioModel(config, machine.id, slot);
+    return { slot, config, machine, wires: { control: make(), kicks: queues.map(make) } };
+  } catch (thrown) {
+    for (const fd of made) close(fd);
+    throw thrown;
+  }
+}
+
+/** No thread has the device any more. */
+export function unequipVirtio({ wires }: VirtioDescription): void {
+  for (const fd of [wires.control, ...wires.kicks]) close(fd);
+}

@@ -1,0 +1,6 @@
+// What a backend tells the control thread of its own accord (BackendHost.tell).
+import type { Problem } from '../../shared/errors.ts';
+
+export type DeviceNews =
+  /** The host failed it, and the machine shall stand still until somebody has mended that: what failed is tried again when it is resumed. */
+  | { kind: 'pause'; problem: Problem };
