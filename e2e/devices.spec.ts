@@ -93,7 +93,8 @@ test.describe('a desktop that changes', () => {
     await expect(page.getByRole('dialog')).toContainText('vfio-pci');
     unlinkSync(join(host.folder, 'sys/bus/pci/devices/0000:03:00.0'));
     await expect(page.getByRole('dialog')).toHaveCount(0);
-    await expect(page.getByText('There is no device at 0000:03:00.0 any more')).toBeVisible();
+    await expect(page.getByText('There is no device at 0000:03:00.0 any more')).toBeInViewport();
+    await app.shot('device-gone');
     await page.getByRole('button', { name: 'Show all devices' }).click();
     await expect(card).toHaveCount(0);
   });
@@ -132,5 +133,6 @@ test.describe('a computer without PCI', () => {
     rmSync(join(host.folder, 'sys'), { recursive: true, force: true });
     await openDevices(page);
     await expect(page.getByRole('heading', { name: 'No PCI devices' })).toBeVisible();
+    await app.shot('devices-none');
   });
 });

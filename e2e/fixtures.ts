@@ -8,6 +8,7 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test as base } from '@playwright/test';
 import type { Page } from '@playwright/test';
+import { expectAccessible } from './support/axe.ts';
 import { BrowserShell } from './support/browser-shell.ts';
 import { ElectronShell } from './support/electron-shell.ts';
 import { Folders, root } from './support/folders.ts';
@@ -99,8 +100,17 @@ export class App {
     this.#watch.allow(pattern);
   }
 
-  /** Keeps test-results/shots/NAME-SHELL-THEME.png and returns its path. */
-  async shot(name: string, page: Page = this.page): Promise<string> {
+  /**
+   * Keeps test-results/shots/NAME-SHELL-THEME.png, and fails where axe finds something on that screen, in this theme or in the other: so a test
+   * that goes through the same screens once in each theme asks in the light one.
+   */
+  async shot(name: string, page: Page = this.page): Promise<void> {
+    await this.picture(name, page);
+    if (this.#theme === 'light') await expectAccessible(page, name);
+  }
+
+  /** The picture alone. Returns its path. */
+  async picture(name: string, page: Page = this.page): Promise<string> {
     const folder = join(root, 'test-results', 'shots');
     mkdirSync(folder, { recursive: true });
     const path = join(folder, `${name}-${this.shell}-${this.#theme}.png`);
@@ -141,7 +151,7 @@ export const test = base.extend<Options & { app: App }>({
     try {
       await app.start();
       await provide(app);
-      if (info.status !== info.expectedStatus && shell.running) await app.shot(`failed-${info.titlePath.slice(1).join(' ').replaceAll(/[^a-zA-Z0-9]+/g, '-')}`);
+      if (info.status !== info.expectedStatus && shell.running) await app.picture(`failed-${info.titlePath.slice(1).join(' ').replaceAll(/[^a-zA-Z0-9]+/g, '-')}`);
     } finally {
       problems.push(...processes.asRoot());
       watch.expectLoss(true);

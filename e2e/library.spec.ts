@@ -1,7 +1,9 @@
 // The library: what a person meets first. The machines that come along, search, making, changing and removing one, and the states that
 // are rare: far too many, a very long name, a damaged file.
+import { readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, test } from './fixtures.ts';
-import { card, demoId, demoName, machineFile, openLibrary, openMachine, stateOf, writeMachine } from './support/pages.ts';
+import { card, demoId, demoName, goTo, machineFile, openLibrary, openMachine, stateOf, writeMachine } from './support/pages.ts';
 
 for (const theme of ['light', 'dark'] as const) {
   test.describe(`in the ${theme} theme`, () => {
@@ -32,6 +34,7 @@ for (const theme of ['light', 'dark'] as const) {
       await expect(page.getByRole('heading', { name: 'Machines', exact: true })).toBeVisible();
       await page.keyboard.press('?');
       await expect(page.getByRole('dialog')).toContainText('Keyboard shortcuts');
+      await app.shot('shortcuts');
       await page.keyboard.press('Escape');
       await expect(page.getByRole('dialog')).toHaveCount(0);
     });
@@ -57,6 +60,7 @@ test('a machine is made from a kernel, changed and removed', async ({ app }) => 
   await page.keyboard.press('n');
   const dialog = page.getByRole('dialog');
   await expect(dialog.getByRole('textbox', { name: 'Name' })).toBeFocused();
+  await app.shot('new-machine');
 
   // Wrong words are told while they are typed, and nothing is made of them.
   await dialog.getByRole('textbox', { name: 'Memory' }).fill('8');
@@ -91,9 +95,16 @@ test('a machine is made from a kernel, changed and removed', async ({ app }) => 
   expect(machineFile(app, 'second-demo')).toMatchObject({ name: 'Third demo', display: { kind: 'canvas', width: 1024, height: 768 }, onReset: 'stop' });
 
   await page.getByRole('button', { name: 'More for Third demo' }).click();
+  await app.shot('card-menu');
+  await page.getByRole('menuitem', { name: 'Show the log' }).click();
+  await expect(page.getByRole('dialog', { name: 'Log of Third demo' })).toBeVisible();
+  await app.shot('log-dialog');
+  await page.keyboard.press('Escape');
+  await page.getByRole('button', { name: 'More for Third demo' }).click();
   await page.getByRole('menuitem', { name: 'Remove' }).click();
   const question = page.getByRole('alertdialog');
   await expect(question.getByRole('button', { name: 'Go back' })).toBeFocused();
+  await app.shot('remove-machine');
   await question.getByRole('button', { name: 'Remove machine' }).click();
   await expect(card(page, 'Third demo')).toHaveCount(0);
 });
@@ -117,9 +128,29 @@ test('a damaged file is reported and kept, the others load', async ({ app }) => 
   await expect(page.getByRole('dialog')).toContainText('broken/machine.json');
   await app.shot('damaged');
   await page.keyboard.press('Escape');
+  await goTo(page, '#/machine/broken');
+  await expect(page.getByRole('heading', { name: 'The file of broken cannot be read' })).toBeVisible();
+  await app.shot('machine-damaged');
+  await page.getByRole('button', { name: 'Show all machines' }).click();
   // Mended, it appears by itself.
   writeMachine(app, 'broken', { name: 'Mended', kernel: machineFile(app, demoId).boot.kernel });
   await expect(card(page, 'Mended')).toBeVisible();
+});
+
+test('a library without machines, and addresses that name none', async ({ app }) => {
+  const { page } = app;
+  await expect(card(page, demoName)).toBeVisible();
+  const folder = join(app.folders.data, 'vitrine/machines');
+  for (const id of readdirSync(folder)) rmSync(join(folder, id), { recursive: true });
+  await expect(page.getByRole('heading', { name: 'No machines yet' })).toBeVisible();
+  await app.shot('library-empty');
+  for (const [hash, way, back] of [['#/machine/nobody', 'Show all machines', 'Machines'], ['#/give/nobody', 'Show all devices', 'Devices']]) {
+    await goTo(page, hash);
+    await expect(page.getByRole('heading', { name: 'There is no such machine' })).toBeVisible();
+    await app.shot(`no-such-${hash.split('/')[1]}`);
+    await page.getByRole('button', { name: way }).click();
+    await expect(page.getByRole('heading', { name: back, exact: true })).toBeVisible();
+  }
 });
 
 test('a name of 200 characters breaks nothing', async ({ app }) => {
@@ -149,4 +180,5 @@ test('with 500 machines the document stays small, and the last one is found', as
   await expect(page.getByText('1 of 500')).toBeVisible();
   await page.getByRole('searchbox').fill('no such thing');
   await expect(page.getByText('No machine matches')).toBeVisible();
+  await app.shot('no-match');
 });

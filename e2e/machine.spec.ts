@@ -22,7 +22,15 @@ for (const theme of ['light', 'dark'] as const) {
       expect(app.machines()).toHaveLength(1);
 
       await page.getByRole('button', { name: `More for ${demoName}` }).click();
+      await app.shot('machine-menu');
+      await page.getByRole('menuitem', { name: 'Reset' }).click();
+      await expect(page.getByRole('alertdialog', { name: `Reset ${demoName}` })).toBeVisible();
+      await app.shot('reset');
+      await page.keyboard.press('Escape');
+      await page.getByRole('button', { name: `More for ${demoName}` }).click();
       await page.getByRole('menuitem', { name: 'Force off' }).click();
+      await expect(page.getByRole('alertdialog', { name: `Force ${demoName} off` })).toBeVisible();
+      await app.shot('force-off');
       await page.getByRole('alertdialog').getByRole('button', { name: 'Force off' }).click();
       await expect(stateOf(page.getByTestId('machine-page'))).toHaveText('Off', { timeout: 30_000 });
       await expect(page.getByText('It was forced off.')).toBeVisible();
@@ -88,7 +96,7 @@ test('scale, console, log, screenshot and the menu of keys are there', async ({ 
   await startOnPage(page, demoName);
   await page.getByRole('button', { name: 'Show 1:1' }).click();
   await expect(page.getByTestId('screen-size')).toHaveText(/^\d+ × \d+$/);
-  await app.shot('machine-exact');
+  await app.picture('machine-exact');
   await page.getByRole('button', { name: 'Scale to fit' }).click();
   await page.getByRole('button', { name: 'Send keys' }).click();
   await expect(page.getByRole('menuitem', { name: 'Ctrl+Alt+Del' })).toBeVisible();
@@ -121,7 +129,7 @@ test('a graphics processor draws the screen by WebGL, and again after it lost ev
   const canvas = screen(page).locator('canvas');
   await expect(canvas).toHaveAttribute('data-painter', 'webgl2');
   await untilPixelsChange(page, await pixels(page));
-  await app.shot('machine-webgl');
+  await app.picture('machine-webgl');
   await canvas.evaluate(async (element) => {
     const lose = (element as HTMLCanvasElement).getContext('webgl2')!.getExtension('WEBGL_lose_context')!;
     const event = (name: string): Promise<unknown> => new Promise((resolve) => element.addEventListener(name, resolve, { once: true }));

@@ -7,9 +7,7 @@ import { join } from 'node:path';
 import { chromium } from '@playwright/test';
 import type { Browser, BrowserContext, Page } from '@playwright/test';
 import { root } from './folders.ts';
-import type { Folders } from './folders.ts';
-import type { Shell } from './shell.ts';
-import type { Watch } from './watch.ts';
+import { endProcess, Shell } from './shell.ts';
 
 /** Debian's Chromium; VITRINE_CHROMIUM names another. */
 export function chromiumBinary(): string {
@@ -19,30 +17,14 @@ export function chromiumBinary(): string {
   return path;
 }
 
-export class BrowserShell implements Shell {
+export class BrowserShell extends Shell {
   readonly kind = 'browser';
-  readonly folders: Folders;
-  readonly env: Record<string, string>;
-  log = '';
-  readonly #watch: Watch;
   #server: ChildProcess | undefined;
   #browser: Browser | undefined;
   #context: BrowserContext | undefined;
-  #page: Page | undefined;
-
-  constructor(folders: Folders, env: Record<string, string>, watch: Watch) {
-    this.folders = folders;
-    this.env = env;
-    this.#watch = watch;
-  }
 
   get running(): boolean {
     return this.#server !== undefined;
-  }
-
-  get page(): Page {
-    if (this.#page === undefined) throw new Error('The app does not run.');
-    return this.#page;
   }
 
   async start(): Promise<void> {
@@ -56,9 +38,8 @@ export class BrowserShell implements Shell {
         args: ['--enable-unsafe-swiftshader', '--no-first-run', '--disable-component-update'],
       });
       this.#context = await this.#browser.newContext({ viewport: { width: 1440, height: 960 } });
-      this.#context.on('page', (page) => this.#watch.add(page));
-      this.#page = await this.#context.newPage();
-      this.#watch.add(this.#page);
+      this.#context.on('page', (page) => this.watch.add(page));
+      this.show(await this.#context.newPage());
     }
     await this.page.goto(address, { waitUntil: 'domcontentloaded' });
   }
@@ -72,8 +53,7 @@ export class BrowserShell implements Shell {
   }
 
   async nextPage(): Promise<Page> {
-    if (this.#context === undefined) throw new Error('The app does not run.');
-    return this.#context.waitForEvent('page');
+    return this.there(this.#context).waitForEvent('page');
   }
 
   async close(): Promise<void> {
@@ -87,14 +67,11 @@ export class BrowserShell implements Shell {
       const child = spawn(join(root, 'scripts/vitrine'), ['serve'], { cwd: root, env: this.env, stdio: ['ignore', 'pipe', 'pipe'] });
       this.#server = child;
       let said = '';
-      const note = (text: string) => {
-        this.log += text;
+      this.listen(child, (text) => {
         said += text;
         const address = /http:\/\/(?:127\.0\.0\.1|localhost|\[::1\]):\d+\S*(?=\s)/.exec(said)?.[0];
         if (address !== undefined) done(address);
-      };
-      child.stdout.setEncoding('utf8').on('data', note);
-      child.stderr.setEncoding('utf8').on('data', (text: string) => { this.log += text; });
+      });
       child.on('error', failed);
       child.on('exit', (code, signal) => {
         if (this.#server === child) this.#server = undefined;
@@ -106,9 +83,6 @@ export class BrowserShell implements Shell {
   async #end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
     const child = this.#server;
     this.#server = undefined;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = new Promise<void>((done) => { child.once('exit', () => done()); });
-    child.kill(signal);
-    await gone;
+    await endProcess(child, signal);
   }
 }

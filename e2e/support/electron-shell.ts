@@ -4,9 +4,7 @@ import { join } from 'node:path';
 import { _electron } from '@playwright/test';
 import type { ElectronApplication, Page } from '@playwright/test';
 import { root } from './folders.ts';
-import type { Folders } from './folders.ts';
-import type { Shell } from './shell.ts';
-import type { Watch } from './watch.ts';
+import { endProcess, Shell } from './shell.ts';
 
 /** Electron's binary: the one that ELECTRON_OVERRIDE_DIST_PATH names, else the one of the package. */
 export function electronBinary(): string {
@@ -15,69 +13,44 @@ export function electronBinary(): string {
   return path;
 }
 
-export class ElectronShell implements Shell {
+export class ElectronShell extends Shell {
   readonly kind = 'electron';
-  readonly folders: Folders;
-  readonly env: Record<string, string>;
-  log = '';
-  readonly #watch: Watch;
   #app: ElectronApplication | undefined;
-  #page: Page | undefined;
-
-  constructor(folders: Folders, env: Record<string, string>, watch: Watch) {
-    this.folders = folders;
-    this.env = env;
-    this.#watch = watch;
-  }
 
   get running(): boolean {
     return this.#app !== undefined;
   }
 
-  get page(): Page {
-    if (this.#page === undefined) throw new Error('The app does not run.');
-    return this.#page;
-  }
-
   async start(): Promise<void> {
     const app = await _electron.launch({ executablePath: electronBinary(), args: ['.'], chromiumSandbox: true, cwd: root, env: this.env, timeout: 60_000 });
     this.#app = app;
-    const note = (chunk: Buffer) => { this.log += chunk.toString('utf8'); };
-    app.process().stdout?.on('data', note);
-    app.process().stderr?.on('data', note);
-    app.on('window', (page) => this.#watch.add(page));
-    this.#page = await app.firstWindow();
-    this.#watch.add(this.#page);
-    await this.#page.waitForLoadState('domcontentloaded');
+    this.listen(app.process());
+    app.on('window', (page) => this.watch.add(page));
+    this.show(await app.firstWindow());
+    await this.page.waitForLoadState('domcontentloaded');
   }
 
   async stop(): Promise<void> {
-    const app = this.#app;
-    this.#forget();
-    await app?.close();
+    await this.#forget()?.close();
   }
 
   async kill(): Promise<void> {
-    const app = this.#app;
-    this.#forget();
-    if (app === undefined) return;
-    const child = app.process();
-    const gone = new Promise<void>((done) => { child.once('exit', () => done()); });
-    child.kill('SIGKILL');
-    if (child.exitCode === null && child.signalCode === null) await gone;
+    await endProcess(this.#forget()?.process(), 'SIGKILL');
   }
 
   async nextPage(): Promise<Page> {
-    if (this.#app === undefined) throw new Error('The app does not run.');
-    return this.#app.waitForEvent('window');
+    return this.there(this.#app).waitForEvent('window');
   }
 
   async close(): Promise<void> {
     await this.kill();
   }
 
-  #forget(): void {
+  /** Another start makes another window. */
+  #forget(): ElectronApplication | undefined {
+    const app = this.#app;
     this.#app = undefined;
-    this.#page = undefined;
+    this.first = undefined;
+    return app;
   }
 }

@@ -14,8 +14,13 @@ export function card(page: Page, name: string): Locator {
   return page.getByRole('row', { name, exact: true });
 }
 
+/** Goes to an address within the app, as a link does. */
+export async function goTo(page: Page, hash: string): Promise<void> {
+  await page.evaluate((next) => { location.hash = next; }, hash);
+}
+
 export async function openLibrary(page: Page): Promise<void> {
-  await page.evaluate(() => { location.hash = '#/machines'; });
+  await goTo(page, '#/machines');
   await expect(page.getByRole('heading', { name: 'Machines', exact: true })).toBeVisible();
 }
 

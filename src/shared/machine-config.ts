@@ -115,9 +115,9 @@ export const machineConfig = v.object({
 
 export type MachineConfig = v.InferOutput<typeof machineConfig>;
 
-/** The devices of the host that a machine has, in order. */
-export function hostDevicesOf({ devices }: Pick<MachineConfig, 'devices'>): HostDeviceConfig[] {
-  return devices.filter((device) => device.kind === 'vfio-pci');
+/** The devices of the host that a machine has, in order; none of one whose file cannot be read. */
+export function hostDevicesOf(config: Pick<MachineConfig, 'devices'> | undefined): HostDeviceConfig[] {
+  return (config?.devices ?? []).filter((device) => device.kind === 'vfio-pci');
 }
 
 export function isVirtio(device: DeviceConfig): device is VirtioConfig {

@@ -3,7 +3,7 @@ import { AppWindow, CircuitBoard, Cpu, FileText, MonitorPlay, Pause, Pencil, Pla
 import type { LibraryEntry } from '../../shared/protocol/front.ts';
 import { bridge } from '../client/bridge.ts';
 import { openDialog } from '../state/dialogs.ts';
-import { hostDevicesOf } from '../state/machine-devices.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
 import { isLive, pauseMachine, resumeMachine, shutDown, startMachine } from '../state/machines.ts';
 import { go } from '../state/route.ts';
 import { nameOf } from '../state/words.ts';

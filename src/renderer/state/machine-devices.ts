@@ -1,6 +1,7 @@
 // The devices of the computer that machines have in their configuration: which machine has which, and what is wrong with one.
 import type { HostDevices } from '../../shared/host-devices.ts';
-import type { HostDeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
+import { hostDevicesOf } from '../../shared/machine-config.ts';
+import type { HostDeviceConfig } from '../../shared/machine-config.ts';
 import type { DeviceTrouble } from '../../shared/passthrough.ts';
 import type { LibraryEntry, Library } from '../../shared/protocol/front.ts';
 import { shortAddress } from './device-frames.ts';
@@ -11,10 +12,6 @@ export interface MachineDevice {
   /** As people know it; its address where even its name is unknown. */
   name: string;
   trouble?: DeviceTrouble;
-}
-
-export function hostDevicesOf(config: MachineConfig | undefined): HostDeviceConfig[] {
-  return (config?.devices ?? []).filter((device): device is HostDeviceConfig => device.kind === 'vfio-pci');
 }
 
 /** In the order in which the guest gets them. @param found what is in the computer, where it is known */

@@ -52,6 +52,9 @@ export function DevicesPage({ address }: { address?: string }) {
       </div>
       {problem !== null && <div className={styles.notices}><ProblemNotice problem={problem} /></div>}
       {found?.problem !== undefined && <div className={styles.notices}><ProblemNotice problem={found.problem} alert={false} /></div>}
+      {address !== undefined && ready && device === undefined && (
+        <div className={styles.notices}><Notice gravity="care" title={`There is no device at ${address} any more`} actions={<Button onPress={close}>Show all devices</Button>} /></div>
+      )}
       {ready
         ? (
           <>
@@ -63,9 +66,6 @@ export function DevicesPage({ address }: { address?: string }) {
         )
         : <div className={styles.waiting}>{!offline && problem === null && <Waiting words="Reading the devices" />}</div>}
       {device !== undefined && found !== null && <DeviceDialog device={device} found={found} onClose={close} />}
-      {address !== undefined && ready && device === undefined && (
-        <div className={styles.notices}><Notice gravity="care" title={`There is no device at ${address} any more`} actions={<Button onPress={close}>Show all devices</Button>} /></div>
-      )}
     </div>
   );
 }

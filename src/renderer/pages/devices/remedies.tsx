@@ -9,7 +9,7 @@ import { useDevicesState } from '../../state/devices.ts';
 import { useFront } from '../../state/front.ts';
 import { needsHelper, parseFunctions } from '../../state/give-words.ts';
 import { runRemedy, useBusyWords, useKnownLeases } from '../../state/leases.ts';
-import { hostDevicesOf } from '../../state/machine-devices.ts';
+import { hostDevicesOf } from '../../../shared/machine-config.ts';
 import styles from './devices.module.css';
 
 type Action = NonNullable<Finding['actions']>[number];

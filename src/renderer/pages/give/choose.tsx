@@ -4,7 +4,7 @@ import type { HostDevices } from '../../../shared/host-devices.ts';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import { Button } from '../../components/button.tsx';
 import type { Frame } from '../../state/device-frames.ts';
-import { hostDevicesOf } from '../../state/machine-devices.ts';
+import { hostDevicesOf } from '../../../shared/machine-config.ts';
 import { Computer } from '../devices/computer.tsx';
 import { DeviceList } from '../devices/device-list.tsx';
 import { Step } from './steps.tsx';

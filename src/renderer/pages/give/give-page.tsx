@@ -16,6 +16,7 @@ import { beforeGiving, go, goInstead } from '../../state/route.ts';
 import type { GiveStep } from '../../state/route.ts';
 import { nameOf } from '../../state/words.ts';
 import { typingInto } from '../commands.ts';
+import { NoMachine } from '../no-machine.tsx';
 import { Choose } from './choose.tsx';
 import { Done } from './done.tsx';
 import { Review } from './review.tsx';
@@ -30,19 +31,8 @@ export interface GivePageProps {
 }
 
 export function GivePage({ id, step, groups }: GivePageProps) {
-  const machines = useFront((front) => front.machines);
-  const offline = useFront((front) => front.status === 'offline');
-  const entry = machines?.[id];
-  if (machines === null) return <div className={styles.missing}>{offline ? <p>Vitrine’s own server does not answer.</p> : <Waiting words="Reading the library" />}</div>;
-  if (entry?.config === undefined) {
-    return (
-      <div className={styles.missing}>
-        <h1>{entry === undefined ? 'There is no such machine' : `The file of ${nameOf(entry)} cannot be read`}</h1>
-        {entry?.damaged === undefined ? <p>It was removed, or the address is wrong.</p> : <ProblemNotice problem={entry.damaged.problem} />}
-        <Button onPress={() => go({ page: 'devices' })}>Show all devices</Button>
-      </div>
-    );
-  }
+  const entry = useFront((front) => front.machines?.[id]);
+  if (entry?.config === undefined) return <main className={styles.whole}><NoMachine id={id} back="devices" /></main>;
   return <Wizard key={id} entry={entry} step={step} groups={groups} />;
 }
 

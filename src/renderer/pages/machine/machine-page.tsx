@@ -9,7 +9,6 @@ import { machineMenuItems } from '../../components/machine-menu.tsx';
 import { Menu, MenuItem, MenuSection } from '../../components/menu.tsx';
 import { ProblemNotice } from '../../components/notice.tsx';
 import { StateSign } from '../../components/state-sign.tsx';
-import { Waiting } from '../../components/waiting.tsx';
 import { machineLink } from '../../client/machine-link.ts';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import type { MenuCommand } from '../../../shared/bridge.ts';
@@ -20,6 +19,7 @@ import { go } from '../../state/route.ts';
 import type { MachineTab } from '../../state/route.ts';
 import { nameOf, screenWords, shownState } from '../../state/words.ts';
 import { onCommand, typingInto } from '../commands.ts';
+import { NoMachine } from '../no-machine.tsx';
 import { combinationGroups } from './key-combinations.ts';
 import { useFullScreen } from './full-screen.ts';
 import { LiveLog, LogText } from './log-text.tsx';
@@ -40,24 +40,14 @@ const tabNames: Array<{ id: MachineTab; text: string }> = [
 ];
 
 export function MachinePage({ id, tab }: { id: string; tab: MachineTab }) {
-  const machines = useFront((front) => front.machines);
   const offline = useFront((front) => front.status === 'offline');
-  const entry = machines?.[id];
+  const entry = useFront((front) => front.machines?.[id]);
   useEffect(() => {
     document.title = entry === undefined ? 'Vitrine' : `${nameOf(entry)} – Vitrine`;
     return () => { document.title = 'Vitrine'; };
   }, [entry]);
 
-  if (machines === null) return <div className={styles.missing}>{offline ? <p>Vitrine’s own server does not answer.</p> : <Waiting words="Reading the library" />}</div>;
-  if (entry?.config === undefined) {
-    return (
-      <div className={styles.missing}>
-        <h1>{entry === undefined ? 'There is no such machine' : `The file of ${nameOf(entry)} cannot be read`}</h1>
-        {entry?.damaged === undefined ? <p>It was removed, or the address is wrong.</p> : <ProblemNotice problem={entry.damaged.problem} />}
-        <Button onPress={() => go({ page: 'machines' })}>Show all machines</Button>
-      </div>
-    );
-  }
+  if (entry?.config === undefined) return <NoMachine id={id} back="machines" />;
   return <OneMachine key={id} entry={entry} tab={tab} offline={offline} />;
 }
 
