@@ -103,10 +103,16 @@ export function playHost(text: string, pciIds = PCI_IDS, installed = true): Play
     const walk = (path: string): void => {
       for (const name of readdirSync(at(path)).sort()) {
         const each = join(path, name);
-        const found = lstatSync(at(each), { throwIfNoEntry: false });
-        if (found?.isDirectory() === true) walk(each);
-        else if (found?.isSymbolicLink() === true) rows.push(`${each} -> ${readlinkSync(at(each))}`);
-        else if (found !== undefined) rows.push(`${each} ${(found.mode & 0o777).toString(8)} ${(found.mode & 0o400) === 0 ? '' : readFileSync(at(each), 'latin1').trim()}`);
+        try {
+          const found = lstatSync(at(each));
+          if (found.isDirectory()) walk(each);
+          else if (found.isSymbolicLink()) rows.push(`${each} -> ${readlinkSync(at(each))}`);
+          else rows.push(`${each} ${(found.mode & 0o777).toString(8)} ${(found.mode & 0o400) === 0 ? '' : readFileSync(at(each), 'latin1').trim()}`);
+        } catch (thrown) {
+          // A guardian is at work. It is a part of the snapshot that something was on its way.
+          if ((thrown as NodeJS.ErrnoException).code !== 'ENOENT') throw thrown;
+          rows.push(`${each} went while it was looked at`);
+        }
       }
     };
     walk('sys');
