@@ -85,7 +85,16 @@ export const givenDeviceSchema = v.object({
 export type GivenDevice = v.InferOutput<typeof givenDeviceSchema>;
 
 /** Devices that a machine may be given without a password. */
-export const grantSchema = v.object({ machine: v.object({ id: v.string(), name: v.string() }), addresses: v.array(v.string()), /** Bytes that it may lock. */ memory: v.number() });
+export const grantSchema = v.object({
+  machine: v.object({ id: v.string(), name: v.string() }),
+  /** There is no such machine any more; its name is its id then. */
+  gone: v.optional(v.boolean()),
+  addresses: v.array(v.string()),
+  /** Bytes that it may lock. */
+  memory: v.number(),
+  /** Withdraws it in a terminal. */
+  withdraw: v.array(v.string()),
+});
 export type Grant = v.InferOutput<typeof grantSchema>;
 
 /** What Vitrine has changed on this computer and what it may change. */

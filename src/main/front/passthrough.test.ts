@@ -309,7 +309,7 @@ test('buttons: the helper installed, a machine allowed its devices without a pas
   await client.call('giveDevices', { ...choice(['15']), digest: plan.digest });
   await client.call('remedy', { verb: 'grant', id, addresses: [NIC] });
   await until('it is told', () => leases().grants.length === 1);
-  assert.deepEqual(leases().grants, [{ machine: { id, name: 'Router' }, addresses: [NIC], memory: GiB + 128 * 2 ** 20 }]);
+  assert.deepEqual(leases().grants, [{ machine: { id, name: 'Router' }, addresses: [NIC], memory: GiB + 128 * 2 ** 20, withdraw: [`sudo /usr/local/libexec/vitrine-helper revoke ${id}`] }]);
   assert.equal((await client.call('planDevices', choice([]))).permission, 'granted');
   // Nobody is asked: a question would be dismissed.
   host.answer(126);
@@ -321,6 +321,34 @@ test('buttons: the helper installed, a machine allowed its devices without a pas
   assert.deepEqual((await client.call('planDevices', choice([]))).problem?.code, 'machine-running');
   await until('it is told', () => leases().grants.length === 0);
   await assert.rejects(client.call('remedy', { verb: 'remove-helper' }), refusedAs('lease-held'));
+  client.close();
+});
+
+test('what was allowed for a machine that was removed stays listed until it is withdrawn, and is not another one\'s of its name', { skip }, async (t) => {
+  const { host, client, id, choice } = await fronted(t, HOSTS.intelDesktop);
+  const leases = watched(client);
+  const { digest } = await client.call('planDevices', choice(['15']));
+  await client.call('giveDevices', { ...choice(['15']), digest });
+  await client.call('remedy', { verb: 'grant', id, addresses: [NIC] });
+  await until('it is told', () => leases().grants.length === 1);
+  assert.equal(leases().grants[0].gone, undefined);
+
+  await client.call('removeMachine', { id });
+  await until('the machine is gone', () => leases().grants[0].gone === true);
+  assert.deepEqual([leases().grants[0].machine, leases().grants[0].addresses], [{ id, name: id }, [NIC]]);
+  const { id: second } = await client.call('createMachine', { name: 'Router', memory: GiB, cpus: 1, boot: { kernel: '/k' } });
+  assert.notEqual(second, id);
+  assert.equal(leases().grants[0].gone, true);
+
+  // Without anybody to ask: the command says what to do.
+  host.answer(127);
+  await assert.rejects(client.call('remedy', { verb: 'revoke', id, addresses: [NIC] }), (thrown: unknown) => thrown instanceof VitrineError && thrown.problem.remedy.includes(`revoke ${id}`));
+  assert.equal(leases().grants.length, 1);
+  host.answer(0);
+  await client.call('remedy', { verb: 'revoke', id, addresses: [NIC] });
+  await until('it is told', () => leases().grants.length === 0);
+  const { id: third } = await client.call('createMachine', { name: 'Router', memory: GiB, cpus: 1, boot: { kernel: '/k' } });
+  assert.equal(third, id);
   client.close();
 });
 

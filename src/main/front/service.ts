@@ -82,7 +82,7 @@ export class FrontService {
     this.#options = options;
     this.#devices = new DeviceWatch(() => this.#startReader());
     this.#place = hostPlace(options.env);
-    this.#leases = new LeasesWatch(this.#place, () => this.#claims(), (id) => this.machines.value[id]?.config?.name);
+    this.#leases = new LeasesWatch(this.#place, () => this.#claims(), (id) => this.#nameOf(id));
     this.#troubles = new TroubleWatch(this.#devices, () => this.#showAll());
     this.machines.subscribe(() => {
       this.#devices.setClaims(this.#claims());
@@ -134,7 +134,9 @@ export class FrontService {
   readonly methods: MethodHandlers<FrontProtocol> = {
     createMachine: (machine) => {
       checkPaths(machine.boot, machine.name);
-      const id = this.#options.library.create(machine);
+      // What was allowed for a machine that is gone is not for a new one of its name.
+      const granted = new Set(grantsOf(this.#place, () => undefined, false).map((grant) => grant.machine.id));
+      const id = this.#options.library.create(machine, (taken) => granted.has(taken));
       this.#watcher?.look();
       return { id };
     },
@@ -229,6 +231,12 @@ export class FrontService {
     if (hostDevicesOf(config).length === 0 || !this.#here || isHeld(library.folderOf(config.id))) return config;
     const found = await this.#read(config, signal);
     return settleDevices(config, { library, found, claims: claimsOf(library), onNote });
+  }
+
+  /** Of a machine that is there; its id where the file cannot be read. */
+  #nameOf(id: string): string | undefined {
+    const entry = this.machines.value[id];
+    return entry === undefined ? undefined : (entry.config?.name ?? id);
   }
 
   #claims(): Claim[] {

@@ -103,12 +103,12 @@ export class Library {
     throw problem('find a machine', idOrName, 'there is no such machine.', '`vitrine list` shows them all.', 'no-such-machine');
   }
 
-  /** Adds a machine and returns its id, which is like its name. */
-  create(machine: NewMachine): string {
+  /** Adds a machine and returns its id, which is like its name. @param isTaken an id that no new machine may have */
+  create(machine: NewMachine, isTaken: (id: string) => boolean = () => false): string {
     const base = idFromName(machine.name);
     for (let attempt = 0; ; attempt++) {
       const id = attempt === 0 ? base : `${base}-${randomBytes(3).toString('hex')}`;
-      if (this.createAs(id, machine)) return id;
+      if (!isTaken(id) && this.createAs(id, machine)) return id;
     }
   }
 

@@ -7,6 +7,7 @@ import { sameJson } from '../../shared/protocol/patch.ts';
 import type { Claim } from '../host-devices/findings/finding.ts';
 import { readJournals } from '../lease/journals.ts';
 import { readLasting } from '../lease/lasting.ts';
+import { sudoCommand } from '../lease/start.ts';
 import type { HostPlace } from './place.ts';
 import { VFIO_DRIVER } from './steps.ts';
 
@@ -53,16 +54,21 @@ export function givenDevices({ run, proc, lib, sys }: Pick<HostPlace, 'run' | 'p
 }
 
 /**
- * What this user was allowed for machines. @param nameOf a machine's name
+ * What this user was allowed for machines. @param nameOf a machine's name; undefined when there is no such machine
  * @param now leaves out devices in whose place there is another one now: to these it says nothing
  */
 export function grantsOf({ lib, proc, sys }: Pick<HostPlace, 'lib' | 'proc' | 'sys'>, nameOf: (id: string) => string | undefined, now: boolean, uid = process.getuid!()): Grant[] {
   const ids = (address: string) => ['vendor', 'device'].map((name) => fileOf(sys, address, name).replace(/^0x/, '')).join(':');
-  return readLasting(lib, proc).grants.filter((grant) => grant.uid === uid).map(({ machine, bytes, devices }) => ({
-    machine: { id: machine, name: nameOf(machine) ?? machine },
-    addresses: devices.filter((device) => !now || ids(device.address) === device.ids).map(({ address }) => address),
-    memory: bytes,
-  }));
+  return readLasting(lib, proc).grants.filter((grant) => grant.uid === uid).map(({ machine, bytes, devices }) => {
+    const name = nameOf(machine);
+    return {
+      machine: { id: machine, name: name ?? machine },
+      ...(name === undefined ? { gone: true } : {}),
+      addresses: devices.filter((device) => !now || ids(device.address) === device.ids).map(({ address }) => address),
+      memory: bytes,
+      withdraw: [sudoCommand('revoke', [], [machine])],
+    };
+  });
 }
 
 /** All of it, as it is now. @param nameOf a machine's name, when there is such a machine */

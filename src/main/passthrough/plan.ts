@@ -28,7 +28,7 @@ export interface PlanQuestion {
   helper: Leases['helper'];
   /** Whoever runs this needs nobody's permission. */
   root: boolean;
-  grants: readonly Grant[];
+  grants: readonly Pick<Grant, 'machine' | 'addresses' | 'memory'>[];
 }
 
 const RANK: Record<Severity, number> = { refused: 2, care: 1, information: 0 };

@@ -68,7 +68,7 @@ export function Confirm({ title, children, action, onConfirm, onClose }: Confirm
         <Button kind="danger" onPress={() => { onClose(); onConfirm(); }}>{action}</Button>
       </>}
     >
-      {children}
+      <div className={styles.words}>{children}</div>
     </Dialog>
   );
 }

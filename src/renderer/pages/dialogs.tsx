@@ -5,11 +5,11 @@ import { Confirm, Dialog } from '../components/dialog.tsx';
 import { Notice } from '../components/notice.tsx';
 import { closeDialog, useDialogs } from '../state/dialogs.ts';
 import { useFront } from '../state/front.ts';
-import { forceOff, isLive, removeMachine, resetMachine } from '../state/machines.ts';
-import { go } from '../state/route.ts';
+import { forceOff, resetMachine } from '../state/machines.ts';
 import { asSentence, nameOf } from '../state/words.ts';
 import { ChooseMachine } from './devices/choose-machine.tsx';
 import { MachineDialog } from './library/machine-dialog.tsx';
+import { RemoveDialog } from './library/remove-dialog.tsx';
 import { MachineDevices } from './machine/machine-devices.tsx';
 import { LogText } from './machine/log-text.tsx';
 import { Shortcuts } from './shortcuts.tsx';
@@ -41,16 +41,7 @@ export function Dialogs() {
         <p>The guest begins again at once, as with the button on a computer’s case. What it has not saved is lost.</p>
       </Confirm>
     );
-    case 'remove': return (
-      <Confirm
-        title={`Remove ${name}`} action="Remove machine" onClose={closeDialog}
-        onConfirm={() => void removeMachine(id, name).then((removed) => { if (removed) go({ page: 'machines' }); })}
-      >
-        <p>{isLive(entry.state)
-          ? 'It is running, and only a machine that is off can be removed.'
-          : 'Its folder in the library is deleted, with its settings and its log. The kernel and initrd that it starts stay where they are.'}</p>
-      </Confirm>
-    );
+    case 'remove': return <RemoveDialog key={id} entry={entry} onClose={closeDialog} />;
     case 'log': return (
       <Dialog title={`Log of ${name}`} onClose={closeDialog} foot={<Button onPress={closeDialog}>Close</Button>}>
         <div className={styles.log}><LogText id={id} /></div>

@@ -78,7 +78,7 @@ export function remedyDone(request: RemedyRequest, on: string): string {
     case 'move': return `${on} is free for another machine.`;
     case 'release': return `The computer has ${on} back.`;
     case 'grant': return `${on} may have these devices without a password.`;
-    case 'revoke': return `${on} needs a password for these devices again.`;
+    case 'revoke': return `What ${on} was allowed without a password is withdrawn.`;
     case 'install-helper': return 'The helper is set up.';
     case 'remove-helper': return 'The helper is removed.';
   }

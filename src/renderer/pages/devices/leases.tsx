@@ -20,12 +20,13 @@ function Machine({ machine }: { machine: { id: string; name: string } }) {
   return <a href={hashOf({ page: 'machine', id: machine.id, tab: 'screen' })}>{machine.name}</a>;
 }
 
-function Row({ title, addresses = [], children, action }: { title: string; addresses?: readonly string[]; children: ReactNode; action?: ReactNode }) {
+function Row({ title, addresses = [], children, below, action }: { title: string; addresses?: readonly string[]; children: ReactNode; below?: ReactNode; action?: ReactNode }) {
   return (
     <li className={styles.change} aria-label={title}>
       <div>
         <h3>{title}{addresses.length > 0 && <>{' '}<code>{addresses.map(shortAddress).join(', ')}</code></>}</h3>
         <p>{children}</p>
+        {below}
       </div>
       {action}
     </li>
@@ -101,12 +102,13 @@ export function Permissions({ leases, found }: { leases: Leases; found: HostDevi
       {!installed && <div className={styles.notices}><HelperNotice helper={helper} /></div>}
       {(installed || grants.length > 0) && (
         <ul className={styles.changes}>
-          {grants.map(({ machine, addresses, memory }) => (
+          {grants.map(({ machine, gone, addresses, memory, withdraw }) => (
             <Row
               key={machine.id} title={machine.name} addresses={addresses}
-              action={<RemedyButton label="Withdraw" on={machine.name} request={{ verb: 'revoke', id: machine.id, addresses }} />}
+              action={helper.canAsk ? <RemedyButton label="Withdraw" on={machine.name} request={{ verb: 'revoke', id: machine.id, addresses }} /> : undefined}
+              below={helper.canAsk ? undefined : <Commands title="To withdraw it, in a terminal:" commands={withdraw} />}
             >
-              It may have {listWords(addresses.map((address) => nameAt(found, address)))} without a password, and lock {memoryWords(memory)} of memory.
+              {gone === true ? 'This machine was removed. Until it is withdrawn, a machine of its name may have' : 'It may have'} {listWords(addresses.map((address) => nameAt(found, address)))} without a password, and lock {memoryWords(memory)} of memory.
             </Row>
           ))}
           {installed && (
