@@ -234,8 +234,8 @@ extern volatile sig_atomic_t told_to_end;
 int run_lease(void);
 int run_granted(const char *machine);
 int run_apply(void);
-int release_kept(const char *address);
-int run_release(const char *address);
+int release_kept(const struct request *request);
+int run_release(const struct request *request);
 bool list_lease(struct lease *one, bool alive, void *context);
 int run_list(void);
 

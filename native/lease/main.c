@@ -4,7 +4,7 @@
 //   vitrine-helper lease                       requests on standard input, a line each; at its end, however it comes, all is undone
 //   vitrine-helper granted MACHINE             the same without a password, for what the person has allowed this machine
 //   vitrine-helper apply < plan                a plan of requests, done as a whole or not at all, and kept until it is released
-//   vitrine-helper release [ADDRESS]           gives back what is kept: a device, or all of the user's
+//   vitrine-helper release [ADDRESS…]          gives back what is kept: these devices, or all of the user's
 //   vitrine-helper list                        what is held and kept
 //   vitrine-helper functions ADDRESS COUNT     the number of virtual functions of a card, until the computer restarts
 //   vitrine-helper functions ADDRESS restore   the number that it had
@@ -91,7 +91,7 @@ static int run_way(const struct request *request) {
     case WAY_APPLY:
         return run_apply();
     case WAY_RELEASE:
-        return run_release(request->address_count == 1 ? request->address[0] : NULL);
+        return run_release(request);
     case WAY_LIST:
         return run_list();
     case WAY_RESERVE:
@@ -112,7 +112,7 @@ static int run(int count, char **words) {
     char line[LINE_SIZE];
     size_t length;
     if (!join(count, words, line, &length) || !parse_way(line, length, &request)) {
-        refuse("usage", "usage: vitrine-helper lease | granted MACHINE | apply | release [ADDRESS] | list | functions ADDRESS COUNT|restore | reserve ADDRESS | unreserve ADDRESS | grant MACHINE BYTES ADDRESS... | revoke MACHINE | grants | install | remove");
+        refuse("usage", "usage: vitrine-helper lease | granted MACHINE | apply | release [ADDRESS...] | list | functions ADDRESS COUNT|restore | reserve ADDRESS | unreserve ADDRESS | grant MACHINE BYTES ADDRESS... | revoke MACHINE | grants | install | remove");
         return EXIT_USAGE;
     }
     const bool runs_others = request.verb == WAY_RESERVE || request.verb == WAY_UNRESERVE || request.verb == WAY_REMOVE;

@@ -17,7 +17,7 @@ static const struct {
     [VERB_PLAN] = { "plan", "a", 1, 1 },          [VERB_BIND] = { "bind", "a", 1, 1 },           [VERB_UNBIND] = { "unbind", "a", 1, 1 },
     [VERB_PERMIT] = { "permit", "g", 1, 1 },      [VERB_MEMLOCK] = { "memlock", "pb", 2, 2 },    [VERB_MODULE] = { "module", "m", 1, 1 },
     [VERB_KEEP] = { "keep", "", 0, 0 },           [VERB_HELD] = { "held", "", 0, 0 },            [VERB_KEPT] = { "kept", "", 0, 0 },
-    [WAY_LEASE] = { "lease", "", 0, 0 },          [WAY_APPLY] = { "apply", "", 0, 0 },           [WAY_RELEASE] = { "release", "a", 0, 1 },
+    [WAY_LEASE] = { "lease", "", 0, 0 },          [WAY_APPLY] = { "apply", "", 0, 0 },           [WAY_RELEASE] = { "release", "a", 0, MAX_GRANTED },
     [WAY_LIST] = { "list", "", 0, 0 },            [WAY_FUNCTIONS] = { "functions", "af", 2, 2 }, [WAY_RESERVE] = { "reserve", "a", 1, 1 },
     [WAY_UNRESERVE] = { "unreserve", "a", 1, 1 }, [WAY_GRANT] = { "grant", "iba", 3, 2 + MAX_GRANTED },
     [WAY_REVOKE] = { "revoke", "i", 1, 1 },       [WAY_GRANTS] = { "grants", "", 0, 0 },         [WAY_GRANTED] = { "granted", "i", 1, 1 },

@@ -131,15 +131,15 @@ test('devices: all, one, for a machine', () => {
 
 test('bind, release, helper: addresses as people write them, in the kernel\'s spelling', () => {
   assert.deepEqual(parse('bind 03:00.0 0000:0A:1f.7 0000:03:00.0'), { command: 'bind', addresses: ['0000:03:00.0', '0000:0a:1f.7'] });
-  assert.deepEqual(parse('release'), { command: 'release', address: undefined });
-  assert.deepEqual(parse('release 3a:00.1'), { command: 'release', address: '0000:3a:00.1' });
+  assert.deepEqual(parse('release'), { command: 'release', addresses: [] });
+  assert.deepEqual(parse('release 3a:00.1 03:00.0 3a:00.1'), { command: 'release', addresses: ['0000:3a:00.1', '0000:03:00.0'] });
   assert.deepEqual(parse('helper --json'), { command: 'helper', what: 'show', json: true });
   assert.deepEqual(parse('helper install'), { command: 'helper', what: 'install', json: false });
   assert.deepEqual(parse('helper remove'), { command: 'helper', what: 'remove', json: false });
   refused('helper update', /neither install nor remove/);
   refused('helper remove --json', /does not go with remove/);
   refused('bind', /address is missing/);
-  refused('release a:b c', /one word too many/);
+  refused('release 03:00.0 c', /looks like 0000:03:00\.0/);
   for (const address of ['03:00', '03:00.8', '03:20.0', '../03:00.0', '0000:03:00.0/..', '10000:03:00.0']) refused(`bind ${address}`, /looks like/);
 });
 

@@ -32,7 +32,7 @@ export type Request =
   | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean; lab: boolean }
   | { command: 'plan'; machine: string; addresses: string[]; mode: GiveMode; json: boolean }
   | { command: 'bind'; addresses: string[] }
-  | { command: 'release'; address?: string }
+  | { command: 'release'; addresses: string[] }
   | { command: 'helper'; what: 'show' | 'install' | 'remove'; json: boolean }
   | { command: 'doctor'; json: boolean; selftest: boolean; report?: string };
 
@@ -223,8 +223,8 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       return { command, addresses: [...new Set(positionals.map(pciAddress))] };
     }
     case 'release': {
-      const { positionals } = words(command, rest, {}, { least: 0, most: 1, what: '' });
-      return { command, address: positionals[0] === undefined ? undefined : pciAddress(positionals[0]) };
+      const { positionals } = words(command, rest, {}, { least: 0, most: Infinity, what: '' });
+      return { command, addresses: [...new Set(positionals.map(pciAddress))] };
     }
     case 'helper': {
       const { values, positionals } = words(command, rest, { json: { type: 'boolean' } }, { least: 0, most: 1, what: '' });

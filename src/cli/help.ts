@@ -111,10 +111,10 @@ Without ADDRESS: what a start of the machine changes.
 Takes PCI devices (0000:03:00.0 or 03:00.0) from their drivers, gives them to vfio-pci, and gives their IOMMU groups to you, so that machines of
 yours can have them. All of a group goes together. You are asked for permission. They stay so until \`vitrine release\`, or until the
 computer restarts. Either all of it is done or nothing. What the computer itself needs, such as a disk with mounted file systems, is refused.`,
-  release: `Usage: vitrine release [ADDRESS]
+  release: `Usage: vitrine release [ADDRESS…]
 
-Gives a device that was bound back to the driver it had, or all of yours. What a machine still uses is not taken from it. Also gives
-back what a crash has left.`,
+Gives devices that were bound back to the drivers they had: these, or all of yours. You are asked for permission once. What a machine still uses
+is not taken from it. Also gives back what a crash has left.`,
   helper: `Usage: vitrine helper [install | remove] [--json]
 
 Says whether the privileged helper is installed, and the exact commands that install or remove it. Exits with 1 when it is not.

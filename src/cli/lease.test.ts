@@ -41,14 +41,14 @@ test('what goes together is bound together, kept, and given back', async () => {
   assert.equal(said.splice(0).join(''), `${NIC} is on vfio-pci, and its group 1 is yours.\n${SOUND} is on vfio-pci, and its group 1 is yours.\nIt stays so until \`vitrine release\`, or until the computer restarts.\n`);
 
   host.put('busy/1', '');
-  await assert.rejects(release(NIC, output, on), (error) => error instanceof VitrineError && exitCodeOf(error.problem) === 4 && /in use by a machine/.test(error.message));
+  await assert.rejects(release([NIC], output, on), (error) => error instanceof VitrineError && exitCodeOf(error.problem) === 4 && /in use by a machine/.test(error.message));
   rmSync(host.path('busy/1'));
-  assert.equal(await release(NIC, output, on), 0);
+  assert.equal(await release([NIC], output, on), 0);
   assert.equal(said.splice(0).join(''), `${NIC} is back with its driver e1000e.\n`);
-  assert.equal(await release(undefined, output, on), 0);
+  assert.equal(await release([], output, on), 0);
   assert.equal(said.splice(0).join(''), `${SOUND} is back with its driver snd_hda_intel.\n`);
   assert.equal(host.snapshot(), initial);
-  assert.equal(await release(undefined, output, on), 0);
+  assert.equal(await release([], output, on), 0);
   assert.equal(said.splice(0).join(''), 'Nothing is kept, and nothing is left to give back.\n');
 });
 

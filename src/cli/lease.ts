@@ -32,12 +32,12 @@ export async function bind(addresses: string[], output: Output, host: LeaseHost 
   return EXIT_OK;
 }
 
-export async function release(address: string | undefined, output: Output, host: LeaseHost = REAL): Promise<number> {
-  if (address === undefined && readJournals(host.run, host.proc).length === 0) {
+export async function release(addresses: string[], output: Output, host: LeaseHost = REAL): Promise<number> {
+  if (addresses.length === 0 && readJournals(host.run, host.proc).length === 0) {
     output.out('Nothing is kept, and nothing is left to give back.\n');
     return EXIT_OK;
   }
-  const { released, notes } = await releaseKept(address, { starter: host.starter, onTerminal: true });
+  const { released, notes } = await releaseKept(addresses, { starter: host.starter, onTerminal: true });
   for (const note of notes) output.err(`${note}\n`);
   for (const { address: one, driver } of released) output.out(driver === '' ? `${one} is back; it had no driver.\n` : `${one} is back with its driver ${driver}.\n`);
   const held = readJournals(host.run, host.proc).filter(({ kept }) => !kept).flatMap(({ devices }) => devices);

@@ -79,7 +79,7 @@ async function perform(request: Request): Promise<number> {
     case 'bind':
       return bind(request.addresses, output);
     case 'release':
-      return release(request.address, output);
+      return release(request.addresses, output);
     case 'helper':
       return request.what === 'show' ? helper(request.json, output) : request.what === 'install' ? installIt(output) : removeIt(output);
     case 'doctor':

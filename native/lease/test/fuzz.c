@@ -45,6 +45,7 @@ static const char *const samples[] = {
     "back device 0000:03:00.0",
     "lease", "apply", "list", "grants", "install", "remove",
     "release 0000:03:00.0",
+    "release 0000:03:00.0 0000:03:00.1 0000:41:00.0",
     "functions 0000:03:00.0 4",
     "functions 0000:03:00.0 restore",
     "reserve 0000:03:00.0",

@@ -154,6 +154,32 @@ describe('what the helper does and undoes', () => {
     assert.equal(run(host, ['release']).code, 0);
   }));
 
+  it('gives back several at once: none where one of them is not to go back, else each that is not in use', () => withHost(desktop(), (host) => {
+    const initial = host.snapshot();
+    assert.equal(run(host, ['apply'], [`bind ${NIC}`, 'permit 1']).code, 0);
+    assert.equal(run(host, ['apply'], [`bind ${SOUND}`, `bind ${USB}`, 'permit 3']).code, 0);
+    const kept = host.snapshot();
+    for (const [words, result, env] of [
+      [[NIC, NVME, SOUND], 'not-leased'], [[NIC, SOUND, NIC], 'odd'], [[NIC, SOUND], 'not-yours', { PKEXEC_UID: String(uid + 1) }], [[NIC, `${SOUND}x`], 'usage'], [[NIC, 'all'], 'usage'],
+      [Array.from({ length: 33 }, () => NIC), 'usage'],
+    ] as [string[], string, Record<string, string>?][]) {
+      const { stdout, code } = run(host, ['release', ...words], '', env);
+      assert.match(stdout, new RegExp(`^error ${result} `, 'm'));
+      assert.equal(stdout.match(/^error /gm)?.length, 1);
+      assert.equal(code, result === 'usage' ? 2 : 1);
+      unchanged(host, kept, words.join(' '));
+    }
+    host.put('busy/3', '');
+    const some = run(host, ['release', SOUND, NIC, USB]);
+    assert.match(some.stdout, new RegExp(`^released ${NIC} e1000e$`, 'm'));
+    assert.match(some.stdout, /^error in-use /m);
+    assert.deepEqual([some.code, ...[NIC, SOUND, USB].map((address) => host.driverOf(address))], [3, 'e1000e', 'vfio-pci', 'vfio-pci']);
+    rmSync(host.path('busy/3'));
+    assert.equal(run(host, ['release', USB, SOUND]).code, 0);
+    unchanged(host, initial);
+    assert.deepEqual(host.journals(), []);
+  }));
+
   it('applies a plan as a whole or not at all, and keeps it', () => withHost({ devices: desktop().devices.filter(({ driver }) => driver !== 'vfio-pci'), vfio: 'loadable' }, (host) => {
     const good = ['# the network card', '', `bind ${NIC}`, 'permit 1'];
     assert.deepEqual([run(host, ['apply'], [...good, `bind ${NVME}x`]).code, run(host, ['apply'], [...good, 'keep']).code, run(host, ['apply'], `bind ${NIC}\npermit 1`).code, host.log().length], [1, 1, 1, 0]);
@@ -702,8 +728,15 @@ describe('a thousand executions', { skip: uid === 0 && 'an ordinary user\'s test
           assert.equal(run(host, ['apply'], lines).code, good ? 0 : 1, lines.join('\n'));
           assert.deepEqual(host.log(), model.log, lines.join('\n'));
           for (const [address, driver] of model.drivers) assert.equal(host.driverOf(address), driver);
+          // Some of them by name first, in any order; a stranger among them keeps all.
+          const [named] = fc.sample(fc.shuffledSubarray([...order.devices, '0000:00:1f.7'], { minLength: 1 }), { seed: seed + index + executions, numRuns: 1 }) as [string[]];
+          const can = good && named.every((address) => order.devices.includes(address));
+          const release = run(host, ['release', ...named]);
+          assert.deepEqual([release.code, release.answers[1]!.result], can ? [0, 'ok'] : [1, 'not-leased'], named.join(' '));
+          met.set(can ? 'some released' : 'none released', 1);
+          for (const [address, driver] of model.drivers) assert.equal(host.driverOf(address), can && named.includes(address) ? devices.get(address)!.driver ?? '' : driver);
           assert.equal(run(host, ['release']).code, 0);
-          executions += 2;
+          executions += 3;
           if (model.log.includes('module vfio-pci')) {
             vfio = true;
             initial = host.snapshot();
@@ -717,7 +750,7 @@ describe('a thousand executions', { skip: uid === 0 && 'an ordinary user\'s test
 
   it('were a thousand, and met every rule', () => {
     assert.ok(executions >= 1000, `${executions} executions`);
-    for (const code of ['ok', 'request', 'mounted', 'swap', 'bridge', 'no-group', 'no-device', 'not-viable', 'virtual-functions', 'bind', 'not-leased']) assert.ok((met.get(code) ?? 0) > 0, `${code} was never met: ${JSON.stringify([...met])}`);
+    for (const code of ['ok', 'request', 'mounted', 'swap', 'bridge', 'no-group', 'no-device', 'not-viable', 'virtual-functions', 'bind', 'not-leased', 'some released', 'none released']) assert.ok((met.get(code) ?? 0) > 0, `${code} was never met: ${JSON.stringify([...met])}`);
   });
 });
 

@@ -160,8 +160,8 @@ describe('a lease', () => {
     lease.release();
     assert.equal(await lease.ended, 0);
     assert.equal(host.driverOf(NIC), 'vfio-pci');
-    await assert.rejects(releaseKept(DISK, { starter }), isProblem('lease-not-leased'));
-    assert.deepEqual(await releaseKept(NIC, { starter }), { released: [{ address: NIC, driver: 'e1000e' }], notes: [], data: [{ kind: 'released', words: [NIC, 'e1000e'] }] });
+    await assert.rejects(releaseKept([DISK], { starter }), isProblem('lease-not-leased'));
+    assert.deepEqual(await releaseKept([NIC], { starter }), { released: [{ address: NIC, driver: 'e1000e' }], notes: [], data: [{ kind: 'released', words: [NIC, 'e1000e'] }] });
     assert.equal(host.snapshot(), initial);
   }));
 

@@ -4,7 +4,7 @@
 import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { VitrineError } from '../../shared/errors.ts';
 import type { LeaseAnswer, LeaseModule, LeaseRequest, TakingRequest } from './protocol.ts';
-import { AnswerReader, refusal, requestLine } from './protocol.ts';
+import { AnswerReader, MOST_NAMED, refusal, requestLine } from './protocol.ts';
 import type { Starter, Way } from './start.ts';
 import { notStarted, sudoCommand, systemStarter } from './start.ts';
 
@@ -251,7 +251,19 @@ export async function applyPlan(requests: LeaseRequest[], on: string, options: L
   return notes;
 }
 
-/** Gives back a device that is kept, or all of this user's. */
-export function releaseKept(address: string | undefined, options: LeaseOptions = {}): Promise<Done> {
-  return runToEnd('release', address === undefined ? [] : [address], [], options.attempted ?? 'give the device back', address ?? '', options);
+/**
+ * Gives back devices that are kept, or with none named all of this user's. One question for permission. If one of them cannot go back since it is
+ * not kept, or is another's, none does; those that a machine still uses stay, and the others go back.
+ */
+export async function releaseKept(addresses: readonly string[], options: LeaseOptions = {}): Promise<Done> {
+  const attempted = options.attempted ?? (addresses.length > 1 ? 'give the devices back' : 'give the device back');
+  const done: Done = { released: [], notes: [], data: [] };
+  for (let first = 0; first === 0 || first < addresses.length; first += MOST_NAMED) {
+    const some = addresses.slice(first, first + MOST_NAMED);
+    const { released, notes, data } = await runToEnd('release', some, [], attempted, some.join(', '), options);
+    done.released.push(...released);
+    done.notes.push(...notes);
+    done.data.push(...data);
+  }
+  return done;
 }

@@ -17,6 +17,9 @@ export function takingRequests(addresses: readonly string[], groups: Iterable<nu
   return [...addresses.map((address) => ({ verb: 'bind' as const, address })), ...Array.from(groups, (group) => ({ verb: 'permit' as const, group }))];
 }
 
+/** How many devices one request of the command line names at most (native/lease/helper.h, MAX_GRANTED). */
+export const MOST_NAMED = 32;
+
 /** What the helper loads (native/lease/request.c). */
 export const LEASE_MODULES = ['vfio', 'vfio_iommu_type1', 'vfio-pci', 'kvm', 'kvm_intel', 'kvm_amd'] as const;
 export type LeaseModule = (typeof LEASE_MODULES)[number];

@@ -58,7 +58,7 @@ test('killed in each step of giving three devices of two groups', { skip: proces
     assert.deepEqual(readdirSync(library.folderOf(id)).filter((name) => name.startsWith('giving')), [], last);
     if (!done) continue;
     // Its helper may still be on its way out, and the lease is its own until then.
-    await until('it can be released', () => releaseKept(undefined, { starter: place.starter }).then(() => true, (thrown: unknown) => {
+    await until('it can be released', () => releaseKept([], { starter: place.starter }).then(() => true, (thrown: unknown) => {
       if (thrown instanceof VitrineError && thrown.problem.code === 'lease-busy') return false;
       throw thrown;
     }));

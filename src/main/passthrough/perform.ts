@@ -103,8 +103,8 @@ export async function giveDevices(choice: GiveChoice & { digest: string }, quest
 }
 
 /**
- * Gives back what is kept of these devices. One question for permission where all that this user keeps is meant, else one for each.
- * Throws the helper's refusals; what was given back before one stays so.
+ * Gives back what is kept of these devices, after one question for permission. Throws the helper's refusals: those that a machine still uses
+ * stay, and the others are back.
  */
 export async function releaseDevices(addresses: readonly string[], { place, progress = () => {}, signal }: Omit<Performing, 'library'>): Promise<void> {
   const attempted = 'give devices back to the computer';
@@ -112,12 +112,9 @@ export async function releaseDevices(addresses: readonly string[], { place, prog
   const wanted = addresses.filter((address) => kept.includes(address));
   const strange = addresses.filter((address) => !kept.includes(address));
   if (strange.length > 0 && wanted.length === 0) throw new VitrineError({ attempted, on: strange.join(', '), why: 'it is not kept for you.', remedy: '', code: 'lease-not-leased' });
-  const all = kept.every((address) => wanted.includes(address));
-  for (const [done, address] of (all ? [undefined] : wanted).entries()) {
-    if (signal?.aborted === true) throw new VitrineError({ attempted, on: '', why: 'it was cancelled.', remedy: '', code: 'cancelled' });
-    progress({ done, total: all ? 1 : wanted.length, text: 'Giving back to the computer' });
-    await releaseKept(address, { starter: place.starter, attempted, signal });
-  }
+  if (signal?.aborted === true) throw new VitrineError({ attempted, on: '', why: 'it was cancelled.', remedy: '', code: 'cancelled' });
+  progress({ done: 0, total: 1, text: 'Giving back to the computer' });
+  if (wanted.length > 0) await releaseKept(wanted, { starter: place.starter, attempted, signal });
 }
 
 /** Takes devices out of a machine that is off; what is kept of them goes back to the computer first. */
