@@ -9,7 +9,7 @@ import { playHost } from '../src/main/lease/testing/played-host.ts';
 import type { PlayedHost } from '../src/main/lease/testing/played-host.ts';
 import type { App } from './fixtures.ts';
 import { expect, test } from './fixtures.ts';
-import { card, demoId, demoName, giveKeyboardBack, goTo, machineFile, machineFolder, openMachine, writeMachine } from './support/pages.ts';
+import { card, demoId, demoName, giveKeyboardBack, goTo, machineFile, machineFolder, openLibrary, openMachine, writeMachine } from './support/pages.ts';
 
 const GiB = 2 ** 30;
 let host: PlayedHost;
@@ -470,9 +470,12 @@ test.describe('every button of the helper', () => {
     await understand(page, id, '15');
     const kvm = page.locator('[data-finding="kvm-unusable"]');
     await expect(button(page, 'Review the changes')).toBeDisabled();
-    await button(kvm, 'Load KVM\'s module').click();
+    await button(kvm, 'Load KVM\'s module').focus();
+    await page.keyboard.press('Enter');
     await expect(done('The modules are loaded.')).toBeVisible();
     await expect(kvm).toHaveCount(0);
+    // The focus does not fall to the page's beginning with the button that is gone.
+    await expect(page.getByRole('heading', { name: /^What giving/ })).toBeFocused();
     expect(host.log()).toEqual(['module kvm_intel']);
 
     // No password any more: allowed at the end of the wizard, listed and withdrawn on the Devices page.
@@ -488,8 +491,9 @@ test.describe('every button of the helper', () => {
     // Reserved from start-up, and not.
     await understand(page, id, '11');
     const reserve = part(page, '11').locator('[data-finding="driver-in-use"]').first();
-    await button(reserve, 'Reserve it from start-up').click();
-    await expect(button(reserve, 'Reserve it no more')).toBeVisible();
+    await button(reserve, 'Reserve it from start-up').focus();
+    await page.keyboard.press('Enter');
+    await expect(button(reserve, 'Reserve it no more')).toBeFocused();
     expect(host.text('etc/modprobe.d/vitrine.conf')).toContain('options vfio-pci ids=10de:2684,10de:22ba');
 
     // Virtual functions, as many as asked for.
@@ -510,8 +514,10 @@ test.describe('every button of the helper', () => {
     await button(changes, 'Remove them').click();
     await expect(changes.getByText('virtual functions')).toHaveCount(0);
     await expect(changes).toContainText('Reserved for machines from the computer’s next start on');
-    await button(changes, 'Undo the reservation').click();
+    await button(changes, 'Undo the reservation').focus();
+    await page.keyboard.press('Enter');
     await expect(changes).toHaveCount(0);
+    await expect(page.getByRole('heading', { name: 'Devices', exact: true })).toBeFocused();
     expect(host.text('etc/modprobe.d/vitrine.conf')).toBeNull();
 
     // A question that is dismissed changes nothing, and says so.
@@ -520,9 +526,44 @@ test.describe('every button of the helper', () => {
     await expect(page.getByRole('alert').filter({ hasText: 'dismissed' })).toBeVisible();
     await expect(permissions.getByRole('listitem', { name: 'Workstation' })).toBeVisible();
     await page.getByRole('alert').getByRole('button', { name: 'Dismiss' }).click();
+    await expect(button(permissions, 'Withdraw')).toBeEnabled();
     host.answer(0);
-    await button(permissions, 'Withdraw').click();
-    await expect(permissions.getByRole('listitem', { name: 'Workstation' })).toHaveCount(0);
+
+    // The machine is removed, and with it what it was allowed: once the person has said no to that, and once from its dialog.
+    const removed = async (name: string): Promise<void> => {
+      await openLibrary(page);
+      await button(page, `More for ${name}`).click();
+      await page.getByRole('menuitem', { name: 'Remove' }).click();
+      const question = page.getByRole('alertdialog', { name: `Remove ${name}` });
+      await expect(question).toContainText('It may have 82574L Gigabit Network Connection without a password.');
+      await app.shot('remove-machine-allowed');
+      await button(question, 'Remove machine').click();
+      await expect(card(page, name)).toHaveCount(0);
+    };
+    host.answer(126);
+    await removed('Workstation');
+    await page.getByRole('alert').getByRole('button', { name: 'Dismiss' }).click();
+    await openDevices(page);
+    await expect(permissions.getByRole('listitem', { name: 'workstation' })).toContainText('This machine was removed.');
+    await permissions.scrollIntoViewIfNeeded();
+    await app.shot('devices-grant-of-gone');
+    host.answer(0);
+    await button(permissions, 'Withdraw').focus();
+    await page.keyboard.press('Enter');
+    await expect(permissions.getByRole('listitem', { name: 'workstation' })).toHaveCount(0);
+    await expect(page.getByRole('heading', { name: 'What Vitrine may do on this computer' })).toBeFocused();
+
+    const second = await makeMachine(app, 'Second');
+    await goTo(page, `#/give/${second}/review/15`);
+    await page.getByRole('checkbox', { name: /^No password any more for Second/ }).focus();
+    await page.keyboard.press('Space');
+    await button(page, /^Give 82574L Gigabit Network Connection/).click();
+    await expect(page.getByText('No password is needed for it any more')).toBeVisible();
+    await removed('Second');
+    await expect(done('What Second was allowed without a password is withdrawn.')).toBeVisible();
+    await openDevices(page);
+    await expect(permissions.getByRole('listitem')).toHaveCount(1);
+
     await button(permissions, 'Remove the helper').click();
     await expect(permissions).toContainText('Vitrine’s helper is not set up');
     await button(permissions, 'Set up the helper (asks for your password)').click();

@@ -3,6 +3,7 @@ import { useEffect } from 'react';
 import type { ReactNode } from 'react';
 import { Dialog as AriaDialog, Heading, Modal, ModalOverlay } from 'react-aria-components';
 import { Button } from './button.tsx';
+import { useKeptFocus } from './kept-focus.ts';
 import styles from './overlay.module.css';
 
 export interface DialogProps {
@@ -33,10 +34,11 @@ function useEarlyEscape(onClose: () => void): void {
 
 export function Dialog({ title, lede, children, foot, small = false, onClose, role = 'dialog' }: DialogProps) {
   useEarlyEscape(onClose);
+  const inside = useKeptFocus<HTMLElement>();
   return (
     <ModalOverlay isOpen isDismissable={role === 'dialog'} onOpenChange={(open) => { if (!open) onClose(); }} className={styles.veil}>
       <Modal className={`${styles.modal} ${small ? styles.small : ''}`}>
-        <AriaDialog role={role} className={styles.dialog}>
+        <AriaDialog ref={inside} role={role} className={styles.dialog}>
           <div className={styles.dialogHead}>
             <Heading slot="title" level={2}>{title}</Heading>
             {lede !== undefined && <p>{lede}</p>}

@@ -3,6 +3,7 @@
 import { countWords, framesOf } from '../../state/device-frames.ts';
 import type { Frame } from '../../state/device-frames.ts';
 import { Button } from '../../components/button.tsx';
+import { useKeptFocus } from '../../components/kept-focus.ts';
 import { Notice, ProblemNotice } from '../../components/notice.tsx';
 import { Waiting } from '../../components/waiting.tsx';
 import { useDevices } from '../../state/devices.ts';
@@ -36,6 +37,7 @@ function FrameFoot({ frame }: { frame: Frame }) {
 
 export function DevicesPage({ address }: { address?: string }) {
   const { found, problem } = useDevices();
+  const page = useKeptFocus<HTMLDivElement>();
   const leases = useLeases();
   const machines = useFront((front) => front.machines);
   const offline = useFront((front) => front.status === 'offline');
@@ -45,7 +47,7 @@ export function DevicesPage({ address }: { address?: string }) {
   const close = () => go({ page: 'devices' });
   const footed = (frame: Frame) => (frame.group.verdict !== 'not-possible' || ownersOf(machines, frame.group.devices).length > 0 ? <FrameFoot frame={frame} /> : undefined);
   return (
-    <div className={styles.page}>
+    <div ref={page} className={styles.page}>
       <div className={styles.head}>
         <div><h1>Devices</h1>{words !== '' && <span>{words}</span>}</div>
         <p>{found?.on === 'lab' ? 'These are the devices of the lab, an emulated computer. ' : ''}What shares a frame can only be given together: the computer cannot keep it apart.</p>

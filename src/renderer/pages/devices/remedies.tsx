@@ -31,7 +31,7 @@ export function RemedyButton({ request, on, label, disabled = false, kind }: { r
   const busy = useBusyWords(request);
   return (
     <>
-      <Button kind={kind} isDisabled={disabled || busy !== undefined} onPress={() => void runRemedy(request, on)}>{label}</Button>
+      <Button kind={kind} isDisabled={disabled} isPending={busy !== undefined} onPress={() => void runRemedy(request, on)}>{label}</Button>
       {busy !== undefined && busy !== '' && <span className={styles.busy} role="status">{busy}</span>}
     </>
   );
@@ -47,7 +47,7 @@ function FunctionsField({ action, on, disabled }: OneProps) {
     <div className={styles.entry}>
       <TextField
         label="Number of virtual functions" aside={`at most ${most}`} inputMode="numeric" value={text} onChange={setText} isDisabled={disabled} error={'error' in parsed ? parsed.error : undefined} help={busy}
-        after={<Button isDisabled={disabled || busy !== undefined || 'error' in parsed} onPress={() => void runRemedy(request, on)}>{label}</Button>}
+        after={<Button isDisabled={disabled || 'error' in parsed} isPending={busy !== undefined} onPress={() => void runRemedy(request, on)}>{label}</Button>}
       />
     </div>
   );

@@ -3,6 +3,7 @@ import { useEffect, useRef } from 'react';
 import type { ReactNode } from 'react';
 import { Check } from 'lucide-react';
 import { Button as AriaButton } from 'react-aria-components';
+import { useKeptFocus } from '../../components/kept-focus.ts';
 import { GIVE_STEPS } from '../../state/route.ts';
 import type { GiveStep } from '../../state/route.ts';
 import styles from './give.module.css';
@@ -49,11 +50,12 @@ export interface StepProps {
 
 export function Step({ title, lede, children, left, right, hint }: StepProps) {
   const heading = useRef<HTMLHeadingElement>(null);
+  const content = useKeptFocus<HTMLDivElement>();
   // Who hears the page begins at the step's name.
   useEffect(() => heading.current?.focus({ preventScroll: true }), []);
   return (
     <main className={styles.step}>
-      <div className={styles.content}>
+      <div ref={content} className={styles.content}>
         <div className={styles.head}>
           <h1 ref={heading} tabIndex={-1}>{title}</h1>
           {lede !== undefined && <p>{lede}</p>}

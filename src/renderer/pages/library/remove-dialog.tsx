@@ -30,7 +30,7 @@ export function RemoveDialog({ entry, onClose }: { entry: LibraryEntry; onClose:
       {grant !== undefined && !live && (
         <p>
           It may have {listWords(grant.addresses.map((address) => own.find(({ config }) => config.address === address)?.name ?? shortAddress(address)))} without a password.{' '}
-          {asked ? 'Vitrine then asks for your password to withdraw that. If you say no, the Devices page keeps it, to be withdrawn there.' : 'That stays until it is withdrawn, and nobody can be asked for permission here: the Devices page has the command.'}
+          {asked ? 'That is withdrawn with it, and Vitrine asks for your password to do so. Without it, it stays on the Devices page until you withdraw it there.' : 'That stays until it is withdrawn, and nobody can be asked for permission here: the Devices page has the command.'}
         </p>
       )}
     </Confirm>
