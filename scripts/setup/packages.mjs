@@ -24,6 +24,7 @@ const needs = [
   { what: 'a font', there: () => existsSync('/usr/share/fonts') && readdirSync('/usr/share/fonts').length > 0, for: ['test'], debian: ['fonts-dejavu-core'], fedora: 'dejavu-sans-fonts', arch: 'ttf-dejavu', suse: 'dejavu-fonts' },
   { what: 'the ACPI compiler', there: command('iasl'), for: ['test'], debian: ['acpica-tools'], fedora: 'acpica-tools', arch: 'acpica', suse: 'acpica' },
   { what: 'pkexec, for a test in the lab', there: command('pkexec'), for: ['test'], debian: ['pkexec', 'policykit-1'], fedora: 'polkit', arch: 'polkit', suse: 'polkit' },
+  { what: 'qemu-img, the judge of disk images', there: () => findCommand('qemu-img') !== undefined && findCommand('qemu-io') !== undefined, for: ['test'], debian: ['qemu-utils'], fedora: 'qemu-img', arch: 'qemu-img', suse: 'qemu-img' },
   { what: 'setpriv', there: command('setpriv'), for: ['test'], debian: ['util-linux'], fedora: 'util-linux', arch: 'util-linux', suse: 'util-linux' },
   { what: 'Python', there: command('python3'), for: ['substitute'], debian: ['python3'], fedora: 'python3', arch: 'python', suse: 'python3' },
   { what: 'pip', there: () => tryRun('python3', ['-m', 'pip', '--version']).status === 0 || findCommand('pip3') !== undefined, for: ['substitute'], debian: ['python3-pip'], fedora: 'python3-pip', arch: 'python-pip', suse: 'python3-pip' },

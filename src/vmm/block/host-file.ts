@@ -76,6 +76,7 @@ export class HostFile {
   readonly io: FileIo;
   readonly unsafe: boolean;
   readonly #ranges = new RangeLock();
+  #closed = false;
 
   private constructor(path: string, fd: number, options: HostFileOptions) {
     const stat = fstatSync(fd);
@@ -313,8 +314,10 @@ export class HostFile {
     ftruncateSync(this.fd, bytes);
   }
 
+  /** Lets go of the file and its lock; calling it again does nothing. */
   close(): void {
-    close(this.fd);
+    if (!this.#closed) close(this.fd);
+    this.#closed = true;
   }
 }
 

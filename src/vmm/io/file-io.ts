@@ -18,11 +18,11 @@ export function openFileIo(kind: 'best' | 'io_uring' | 'preadv' = 'best'): FileI
 
 /** Runs one request to its end, and whatever else completes meanwhile. @returns what it gave to `done` */
 export function complete(io: FileIo, start: (done: (result: number) => void) => void): number {
-  let outcome: number | null = null;
-  start((result) => { outcome = result; });
-  while (outcome === null) {
+  const outcome: number[] = [];
+  start((result) => outcome.push(result));
+  while (outcome.length === 0) {
     if (io.pending === 0) throw new Error('a request waits for nothing');
     io.wait();
   }
-  return outcome;
+  return outcome[0]!;
 }
