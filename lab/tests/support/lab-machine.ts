@@ -25,7 +25,7 @@ export async function buildDriver(): Promise<void> {
     build: {
       outDir: bundle, emptyOutDir: true, target: 'node24', ssr: true, minify: false,
       rolldownOptions: {
-        input: { driver: path.join(top, 'lab/tests/support/driver.ts'), vcpu: path.join(top, 'src/vmm/machine/vcpu-worker.ts') },
+        input: { driver: path.join(top, 'lab/tests/support/driver.ts'), vcpu: path.join(top, 'src/vmm/machine/vcpu-worker.ts'), io: path.join(top, 'src/vmm/virtio/io-worker.ts') },
         external: ['koffi'],
         output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },
       },
