@@ -3,7 +3,10 @@
 // A click takes both: the element has the focus, the pointer is locked to it, the machine hears that this viewer owns the input.
 // Ctrl+Alt alone gives them back, so does losing the window. Browsers let Escape break the pointer's lock and keep that key to
 // themselves; the guest is then told of it here, the keyboard stays, and the next click locks the pointer again.
-import { BUTTON_LEFT, BUTTON_MIDDLE, BUTTON_RIGHT, encodeKey, encodePointer } from '../../shared/protocol/input.ts';
+//
+// A guest that works a tablet is told where the pointer is, so it is not locked: it comes and goes over the screen as over any other part of the
+// window, and a click there gives the guest the keyboard too.
+import { BUTTON_LEFT, BUTTON_MIDDLE, BUTTON_RIGHT, encodeKey, encodePointer, encodeTablet, tabletPlace } from '../../shared/protocol/input.ts';
 import { GuestKeyboard } from './keyboard.ts';
 import { PointerAccumulator } from './pointer.ts';
 
@@ -13,6 +16,8 @@ export interface CaptureOptions {
   send: (message: Uint8Array<ArrayBuffer>) => void;
   /** CSS pixels per pixel of the guest. */
   scale: () => number;
+  /** The guest's picture in its pixels, while the guest works a tablet; else null. */
+  tablet: () => { width: number; height: number } | null;
   /** Keyboard (and pointer, where it could be locked) came to the guest or went back. */
   onChange: (captured: boolean) => void;
 }
@@ -30,6 +35,8 @@ export class InputCapture {
   #buttons = 0;
   #letGoOfPointer = false;
   #lastEscape = -Infinity;
+  /** Where the tablet's pointer was last. */
+  #place = { x: 0, y: 0 };
 
   constructor(options: CaptureOptions) {
     this.#options = options;
@@ -75,7 +82,7 @@ export class InputCapture {
     this.#keyboard.releaseAll();
     if (this.#buttons !== 0) {
       this.#buttons = 0;
-      this.#options.send(encodePointer(0, 0, 0, 0));
+      this.#sendPointer(0, 0, 0);
     }
     if (document.pointerLockElement === this.#options.element) {
       this.#letGoOfPointer = true;
@@ -93,8 +100,15 @@ export class InputCapture {
     return document.pointerLockElement === this.#options.element;
   }
 
+  /** The guest began to work a tablet, or ceased to. */
+  tabletChanged(): void {
+    if (this.#options.tablet() === null || !this.#locked) return;
+    this.#letGoOfPointer = true;
+    document.exitPointerLock();
+  }
+
   #lock(): void {
-    if (this.#locked) return;
+    if (this.#locked || this.#options.tablet() !== null) return;
     // Refused when the person has just broken the lock, or where there is none: the keyboard works all the same.
     const asked: unknown = this.#options.element.requestPointerLock();
     if (asked instanceof Promise) asked.catch(() => {});
@@ -128,14 +142,16 @@ export class InputCapture {
     event.preventDefault();
     if (!this.#captured) {
       // The click that takes the pointer is for the window, not for the guest.
-      if (event.button === 0) this.take();
-      return;
-    }
-    if (!this.#locked) {
+      if (event.button !== 0) return;
+      this.take();
+      // Where there is a tablet the person sees what they click, and means it.
+      if (this.#options.tablet() === null) return;
+    } else if (!this.#locked && this.#options.tablet() === null) {
       this.take();
       return;
     }
     this.#keyboard.touched();
+    this.#findPlace(event);
     this.#sendButtons(event);
   }
 
@@ -145,11 +161,36 @@ export class InputCapture {
 
   #sendButtons(event: MouseEvent): void {
     this.#buttons = event.buttons & BUTTONS;
-    this.#options.send(encodePointer(0, 0, 0, this.#buttons));
+    this.#sendPointer(0, 0, 0);
+  }
+
+  /** By the tablet, whose pointer is where it is, or by steps. */
+  #sendPointer(dx: number, dy: number, wheel: number): void {
+    const { tablet, send } = this.#options;
+    send(tablet() === null ? encodePointer(dx, dy, wheel, this.#buttons) : encodeTablet(this.#place.x, this.#place.y, wheel, this.#buttons));
+  }
+
+  /** @returns whether the place is another one */
+  #findPlace(event: MouseEvent): boolean {
+    const picture = this.#options.tablet();
+    if (picture === null) return false;
+    const { left, top, width, height } = this.#options.element.getBoundingClientRect();
+    const x = tabletPlace(((event.clientX - left) / width) * picture.width, picture.width);
+    const y = tabletPlace(((event.clientY - top) / height) * picture.height, picture.height);
+    const moved = x !== this.#place.x || y !== this.#place.y;
+    this.#place = { x, y };
+    return moved;
   }
 
   #mouseMove(event: MouseEvent): void {
-    if (!this.#captured || !this.#locked) return;
+    if (!this.#captured) return;
+    if (this.#options.tablet() !== null) {
+      // Beyond the edge the guest hears of the pointer only while it holds a button that was pressed inside.
+      const inside = event.target instanceof Node && this.#options.element.contains(event.target);
+      if ((inside || this.#buttons !== 0) && this.#findPlace(event)) this.#sendPointer(0, 0, 0);
+      return;
+    }
+    if (!this.#locked) return;
     const { dx, dy } = this.#pointer.move(event.movementX, event.movementY, this.#options.scale());
     if (dx !== 0 || dy !== 0) this.#options.send(encodePointer(dx, dy, 0, this.#buttons));
   }
@@ -159,6 +200,6 @@ export class InputCapture {
     event.preventDefault();
     this.#keyboard.touched();
     const notches = this.#pointer.scroll(event.deltaY, event.deltaMode);
-    if (notches !== 0) this.#options.send(encodePointer(0, 0, notches, this.#buttons));
+    if (notches !== 0) this.#sendPointer(0, 0, notches);
   }
 }

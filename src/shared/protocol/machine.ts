@@ -57,6 +57,8 @@ export const machineStateSchema = v.object({
   /** The guest's mode in pixels; absent while nothing is shown. */
   screen: v.optional(v.object({ width: v.number(), height: v.number() })),
   leds: v.object({ caps: v.boolean(), num: v.boolean(), scroll: v.boolean() }),
+  /** The guest works a tablet: viewers tell it where the pointer is (TabletInput), and need not lock it. */
+  tablet: v.boolean(),
   /** Viewers that have the screen attached. */
   viewers: v.number(),
   /** The viewer whose keys and pointer the guest gets; absent when nobody took the input. */

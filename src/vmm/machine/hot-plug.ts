@@ -9,6 +9,8 @@ import type { DeviceConfig } from '../../shared/machine-config.ts';
 import type { PluggedDevice } from '../../shared/protocol/machine.ts';
 import type { PciDevice } from '../pci/device.ts';
 import type { Slices } from '../sync/arena.ts';
+import type { InputForm } from '../virtio/input/model.ts';
+import { isVirtioDevice } from '../virtio/pci.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import type { Equipment } from './equipment.ts';
 import type { IoThreads } from './io-threads.ts';
@@ -76,6 +78,16 @@ export class HotPlug {
       const description = this.#busy.has(slot) ? undefined : this.#descriptions.get(slot);
       return { slot, function: number, label: device.label, ...(description === undefined ? {} : { kind: description.config.kind }), removable: description !== undefined };
     });
+  }
+
+  /** The slot of an input device of this form that a driver works. */
+  inputSlot(form: InputForm): number | undefined {
+    for (const { slot, config } of this.#descriptions.values()) {
+      if (config.kind !== 'virtio-input' || config.form !== form || this.#busy.has(slot)) continue;
+      const device = this.#parts.thread.devices.host.functions().find((each) => each.slot === slot)?.device;
+      if (device !== undefined && isVirtioDevice(device) && device.registers.session) return slot;
+    }
+    return undefined;
   }
 
   #problem(attempted: string, why: string, remedy: string, code: string): VitrineError {

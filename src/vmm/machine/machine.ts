@@ -2,7 +2,7 @@
 // power, pause), and ends with an outcome. Everything here runs on the control thread; the vCPUs never wait for it.
 import { sentence, toProblem, VitrineError, type Problem } from '../../shared/errors.ts';
 import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
-import type { PointerInput } from '../../shared/protocol/input.ts';
+import type { PointerInput, TabletInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome, PluggedDevice } from '../../shared/protocol/machine.ts';
 import type { Bus } from '../bus/bus.ts';
 import type { MachineRequest } from '../devices/device.ts';
@@ -15,6 +15,7 @@ import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
 import { MachineLog } from './machine-log.ts';
 import { dumpRegisters } from './register-dump.ts';
+import type { InputMail } from '../virtio/input/backend.ts';
 import type { DeviceNews } from '../virtio/news.ts';
 import type { ThreadMessage } from './thread-platform.ts';
 import type { GuestStop } from './vcpu-loop.ts';
@@ -80,6 +81,10 @@ export class Machine implements MachineControl {
   #bootedAt = 0;
   #fruitless = 0;
   #haltedLooks = 0;
+  /** Keys that are down at a virtio keyboard. */
+  readonly #heldAtVirtio = new Set<number>();
+  /** As the virtio keyboard has them, while its driver works it. */
+  #virtioLamps = 0;
   /** Resolves when the machine has ended; null while nothing ends it. */
   #ending: Promise<void> | null = null;
   #timers: NodeJS.Timeout[] = [];
@@ -91,7 +96,7 @@ export class Machine implements MachineControl {
     this.ended = new Promise((resolve) => (this.#finish = resolve));
     this.facts = new Watched<MachineFacts>({
       id: config.id, name: config.name, state: 'starting', pid: process.pid, euid: process.geteuid!(), startedAt: Date.now(), pausedFor: 0, resets: 0,
-      backend, cpus: config.cpus, memory: config.memory, display: config.display.kind, leds: { caps: false, num: false, scroll: false },
+      backend, cpus: config.cpus, memory: config.memory, display: config.display.kind, leds: { caps: false, num: false, scroll: false }, tablet: false,
     });
   }
 
@@ -136,8 +141,13 @@ export class Machine implements MachineControl {
     });
   }
 
-  #told(slot: number, { problem }: DeviceNews): void {
-    if (this.#ending !== null || this.#stopped !== null) return;
+  #told(slot: number, news: DeviceNews): void {
+    if (this.#ending !== null) return;
+    if (news.kind === 'lamps') this.#virtioLamps = news.lamps;
+    else if (this.#stopped === null) this.#pauseFor(slot, news.problem);
+  }
+
+  #pauseFor(slot: number, problem: Problem): void {
     this.#log.say('error', `the device in slot ${slot} cannot go on, so the machine pauses: ${sentence(problem)}`);
     this.facts.update({ problem });
     this.pause().catch((thrown: unknown) => this.#log.say('error', sentence(toProblem(thrown, 'pause the machine', this.#config.name))));
@@ -379,15 +389,33 @@ export class Machine implements MachineControl {
   }
 
   key(code: number, down: boolean): void {
-    if (this.#ending !== null) return;
-    this.#built?.thread.devices.i8042.key(code, down);
-    this.#built?.screen?.expectChange();
+    if (this.#ending !== null || this.#built === null) return;
+    const { hotPlug, thread, screen } = this.#built;
+    // A key is let go at the keyboard that it was pressed at, whichever works by now.
+    const keyboard = down || this.#heldAtVirtio.has(code) ? hotPlug.inputSlot('keyboard') : undefined;
+    if (keyboard === undefined) thread.devices.i8042.key(code, down);
+    else this.#tellInput(keyboard, { kind: 'key', code, down });
+    if (down && keyboard !== undefined) this.#heldAtVirtio.add(code);
+    else this.#heldAtVirtio.delete(code);
+    screen?.expectChange();
   }
 
   pointer({ dx, dy, wheel, buttons }: PointerInput): void {
     if (this.#ending !== null) return;
     this.#built?.thread.devices.i8042.move(dx, dy, wheel, buttons);
     this.#built?.screen?.expectChange();
+  }
+
+  tablet({ x, y, wheel, buttons }: TabletInput): void {
+    if (this.#ending !== null || this.#built === null) return;
+    const slot = this.#built.hotPlug.inputSlot('tablet');
+    if (slot === undefined) return;
+    this.#tellInput(slot, { kind: 'tablet', x, y, wheel, buttons });
+    this.#built.screen?.expectChange();
+  }
+
+  #tellInput(slot: number, mail: InputMail): void {
+    this.#built!.tellDevice(slot, mail).catch(() => {}); // it has gone meanwhile
   }
 
   attachViewer(viewer: ScreenViewer): ScreenAttachment {
@@ -407,7 +435,10 @@ export class Machine implements MachineControl {
 
   #lookAtLeds(): void {
     if (this.#ending !== null || this.#built === null) return;
-    const bits = this.#built.thread.devices.i8042.leds();
+    const { hotPlug, thread } = this.#built;
+    const bits = hotPlug.inputSlot('keyboard') === undefined ? thread.devices.i8042.leds() : this.#virtioLamps;
+    const tablet = hotPlug.inputSlot('tablet') !== undefined;
+    if (tablet !== this.facts.value.tablet) this.facts.update({ tablet });
     const leds = { caps: (bits & LED_CAPS) !== 0, num: (bits & LED_NUM) !== 0, scroll: (bits & LED_SCROLL) !== 0 };
     const now = this.facts.value.leds;
     if (leds.caps !== now.caps || leds.num !== now.num || leds.scroll !== now.scroll) this.facts.update({ leds });

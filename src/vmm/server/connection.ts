@@ -3,7 +3,7 @@ import type { WebSocket } from 'ws';
 import type { Problem } from '../../shared/errors.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import { decodeAck } from '../../shared/protocol/frames.ts';
-import { decodeInput } from '../../shared/protocol/input.ts';
+import { decodeInput, type PointerInput, type TabletInput } from '../../shared/protocol/input.ts';
 import type { MachineProtocol, MachineState } from '../../shared/protocol/machine.ts';
 import { machineProtocol } from '../../shared/protocol/machine.ts';
 import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/session.ts';
@@ -28,7 +28,7 @@ export class Connection {
   readonly #machineWatchers = new Set<(value: MachineState) => void>();
   /** evdev codes that are down, in the order in which they went down. */
   readonly #held = new Set<number>();
-  #buttons = 0;
+  #pointed: PointerInput | TabletInput | undefined;
   #serialWatches = 0;
   #attachment: ScreenAttachment | null = null;
 
@@ -64,8 +64,11 @@ export class Connection {
     const { machine } = this.#hub;
     for (const code of [...this.#held].reverse()) machine.key(code, false);
     this.#held.clear();
-    if (this.#buttons !== 0) machine.pointer({ kind: 'pointer', dx: 0, dy: 0, wheel: 0, buttons: 0 });
-    this.#buttons = 0;
+    const last = this.#pointed;
+    this.#pointed = undefined;
+    if (last === undefined || last.buttons === 0) return;
+    if (last.kind === 'tablet') machine.tablet({ ...last, wheel: 0, buttons: 0 });
+    else machine.pointer({ kind: 'pointer', dx: 0, dy: 0, wheel: 0, buttons: 0 });
   }
 
   /** The socket is gone. */
@@ -101,9 +104,10 @@ export class Connection {
     const input = decodeInput(data);
     if (input === null) return;
     const { machine } = this.#hub;
-    if (input.kind === 'pointer') {
-      this.#buttons = input.buttons;
-      machine.pointer(input);
+    if (input.kind !== 'key') {
+      this.#pointed = input;
+      if (input.kind === 'tablet') machine.tablet(input);
+      else machine.pointer(input);
       return;
     }
     if (input.code === 0 || input.code > MAX_KEY) return;

@@ -1,6 +1,6 @@
 // What the machine process's server needs of a machine. The machine implements it; tests have a fake one. Everything here runs on the
 // control thread.
-import type { PointerInput } from '../../shared/protocol/input.ts';
+import type { PointerInput, TabletInput } from '../../shared/protocol/input.ts';
 import type { DeviceConfig } from '../../shared/machine-config.ts';
 import type { LogLine, MachineState, MachineStats, PluggedDevice } from '../../shared/protocol/machine.ts';
 import { LOG_BACKLOG, SERIAL_BACKLOG } from '../../shared/protocol/machine.ts';
@@ -149,6 +149,8 @@ export interface MachineControl {
   /** An evdev key, checked to be 1 to 0x2ff; codes that a PS/2 keyboard does not have are ignored. */
   key(code: number, down: boolean): void;
   pointer(input: PointerInput): void;
+  /** Nothing happens while the guest works no tablet. */
+  tablet(input: TabletInput): void;
 
   /** Begins to send frames, a whole one first. Throws a VitrineError when the machine has no display. */
   attachViewer(viewer: ScreenViewer): ScreenAttachment;

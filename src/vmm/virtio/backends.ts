@@ -1,11 +1,13 @@
 // The backend of each kind of virtio device. Read by I/O Workers alone: a vCPU's thread needs none of it.
 import type { Backend, BackendHost } from './backend.ts';
 import type { VirtioDescription } from './description.ts';
+import { InputBackend } from './input/backend.ts';
 import { RngBackend } from './rng/backend.ts';
 
 /** Throws VitrineError when the host cannot give what the device needs. */
-export function makeBackend({ config }: VirtioDescription, _host: BackendHost): Backend {
+export function makeBackend({ config }: VirtioDescription, host: BackendHost): Backend {
   switch (config.kind) {
+    case 'virtio-input': return new InputBackend(host);
     case 'virtio-rng': return new RngBackend();
     default: throw new Error(`there is no backend of ${config.kind}`);
   }

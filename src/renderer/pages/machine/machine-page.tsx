@@ -145,14 +145,14 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
 
         <TabPanel id="screen" shouldForceMount className={styles.panel}>
           <Screen
-            source={source} name={name} active={tab === 'screen'} interactive={interactive} choice={scale} over={reason}
+            source={source} name={name} active={tab === 'screen'} interactive={interactive} tablet={machine?.tablet === true} choice={scale} over={reason}
             onPlaced={setPlaced} onCaptured={setCaptured} handle={screen}
           />
           <footer className={styles.status}>
             {placed === null
               ? <span>{!live ? 'Off' : blind ? 'No screen here' : 'No picture yet'}</span>
               : <span data-testid="screen-size">{screenWords(placed.size.width, placed.size.height, placed.scale)}</span>}
-            {interactive && <span className={styles.hint} data-testid="capture-hint">{captured ? 'Ctrl+Alt gives keyboard and pointer back' : blind ? 'Click here, or press Enter here, to type and point there' : 'Click the screen, or press Enter on it, to type and point there'}</span>}
+            {interactive && <span className={styles.hint} data-testid="capture-hint">{captured ? (machine?.tablet === true ? 'Ctrl+Alt gives the keyboard back' : 'Ctrl+Alt gives keyboard and pointer back') : blind ? 'Click here, or press Enter here, to type and point there' : 'Click the screen, or press Enter on it, to type and point there'}</span>}
             <div className={styles.end}>
               {machine?.leds.caps === true && live && <span>Caps lock</span>}
               {machine !== null && live && machine.viewers > 1 && <span>{machine.viewers} windows look at it</span>}

@@ -23,6 +23,8 @@ export interface ScreenProps {
   active: boolean;
   /** The guest runs: it can be typed into. */
   interactive: boolean;
+  /** The guest works a tablet: its pointer is where the person's is. */
+  tablet: boolean;
   choice: ScaleChoice;
   /** Over the picture, which is dimmed then. */
   over?: ReactNode;
@@ -31,7 +33,7 @@ export interface ScreenProps {
   handle: Ref<ScreenHandle>;
 }
 
-export function Screen({ source, name, active, interactive, choice, over, onPlaced, onCaptured, handle }: ScreenProps) {
+export function Screen({ source, name, active, interactive, tablet, choice, over, onPlaced, onCaptured, handle }: ScreenProps) {
   const frame = useRef<HTMLDivElement>(null);
   const pane = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -41,6 +43,7 @@ export function Screen({ source, name, active, interactive, choice, over, onPlac
   const [size, setSize] = useState<Size | null>(null);
   const [room, setRoom] = useState<Size>({ width: 0, height: 0 });
   const [captured, setCaptured] = useState(false);
+  const picture = useRef<Size | null>(null);
 
   useImperativeHandle(handle, () => ({ take: () => capture.current?.take(), release: () => capture.current?.release() }), []);
 
@@ -79,6 +82,7 @@ export function Screen({ source, name, active, interactive, choice, over, onPlac
       element: pane.current,
       send: (message) => source.client?.sendBinary(message),
       scale: () => scale.current,
+      tablet: () => picture.current,
       onChange: (now) => {
         setCaptured(now);
         onCaptured(now);
@@ -93,6 +97,11 @@ export function Screen({ source, name, active, interactive, choice, over, onPlac
       capture.current = null;
     };
   }, [source, interactive, active, onCaptured]);
+
+  useEffect(() => {
+    picture.current = tablet ? size : null;
+    capture.current?.tabletChanged();
+  }, [tablet, size]);
 
   const measure = useCallback(() => {
     const element = frame.current;
@@ -116,7 +125,7 @@ export function Screen({ source, name, active, interactive, choice, over, onPlac
   return (
     <div className={styles.frame} ref={frame} data-exact={choice === 'exact' || undefined}>
       <div
-        ref={pane} className={styles.pane} tabIndex={interactive ? 0 : -1} data-captured={captured || undefined} data-dim={over !== undefined || undefined}
+        ref={pane} className={styles.pane} tabIndex={interactive ? 0 : -1} data-captured={captured || undefined} data-tablet={(tablet && captured) || undefined} data-dim={over !== undefined || undefined}
         role="application" aria-label={`Screen of ${name}`} aria-roledescription="screen of a virtual machine" data-testid="screen"
         style={placed === null ? undefined : { width: placed.width, height: placed.height }}
         onKeyDown={(event) => {

@@ -1,6 +1,6 @@
 // A machine without a VMM, for tests of the server, the launcher, the front and the CLI: it notes what is asked of it, echoes what is
 // written to its serial port, and sends frames of any size when told to.
-import type { PointerInput } from '../../../shared/protocol/input.ts';
+import type { PointerInput, TabletInput } from '../../../shared/protocol/input.ts';
 import type { DeviceConfig } from '../../../shared/machine-config.ts';
 import type { MachineStats, PluggedDevice } from '../../../shared/protocol/machine.ts';
 import type { MachineControl, MachineFacts, ScreenAttachment, ScreenViewer, Unsubscribe } from '../control.ts';
@@ -22,7 +22,7 @@ export class FakeMachine implements MachineControl {
   constructor(id = 'fake', name = 'Fake machine') {
     this.facts = new Watched<MachineFacts>({
       id, name, state: 'running', pid: process.pid, euid: process.geteuid!(), startedAt: Date.now(), pausedFor: 0, resets: 0, backend: 'kvm',
-      cpus: 1, memory: 64 * 2 ** 20, display: 'canvas', screen: { width: 640, height: 480 }, leds: { caps: false, num: false, scroll: false },
+      cpus: 1, memory: 64 * 2 ** 20, display: 'canvas', screen: { width: 640, height: 480 }, leds: { caps: false, num: false, scroll: false }, tablet: false,
     });
   }
 
@@ -86,6 +86,10 @@ export class FakeMachine implements MachineControl {
 
   key(code: number, down: boolean): void {
     this.asked.push(`key ${code} ${down ? 'down' : 'up'}`);
+  }
+
+  tablet({ x, y, wheel, buttons }: TabletInput): void {
+    this.asked.push(`tablet ${x} ${y} ${wheel} ${buttons}`);
   }
 
   pointer({ dx, dy, wheel, buttons }: PointerInput): void {
