@@ -2,6 +2,7 @@
 // The machine is src/vmm's own, in a process in the lab (driver.ts), bundled first: under emulation, stripping types from every file in
 // every thread costs seconds.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -14,8 +15,9 @@ import type { LabHost } from '../../host.ts';
 import { keysFor } from './us-keyboard.ts';
 
 export const top = fileURLToPath(new URL('../../..', import.meta.url));
-/** Two levels below the project, as out/main is: entry.ts finds Workers beside it and build/native two levels up. */
-const bundle = path.join(top, 'out/lab-tests');
+/** Two levels below the project, as out/main is: entry.ts finds Workers beside it and build/native two levels up. Of this process alone: two run side by side. */
+const bundle = path.join(top, `out/lab-tests-${process.pid}`);
+process.once('exit', () => fs.rmSync(bundle, { recursive: true, force: true }));
 const PATIENCE = 180_000;
 
 /** Builds what runs in the lab. Before the lab starts: it caches what it has read of the host. */
