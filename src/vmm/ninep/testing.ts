@@ -3,7 +3,6 @@ import { allocateWindow } from '../memory/window.ts';
 import type { Window } from '../memory/window.ts';
 import type { Bytes } from './bytes.ts';
 import { HEADER_BYTES, NO_FID, RLERROR, TATTACH, TCLUNK, TGETATTR, TLCREATE, TLOPEN, TREAD, TREADDIR, TREADLINK, TVERSION, TWALK, TWRITE, VERSION } from './protocol.ts';
-import type { NinepServer } from './server.ts';
 import { Reader, Writer } from './wire.ts';
 
 interface Piece {
@@ -109,8 +108,13 @@ export const bytesOf = (text: string | Uint8Array): Uint8Array => (typeof text =
 /** Names as one character a byte, so that any bytes make a string. */
 export const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
 
+/** A server, or a way to one. */
+export interface Answering {
+  answer(readable: Bytes, writable: Bytes): number;
+}
+
 export class Client {
-  readonly server: NinepServer;
+  readonly server: Answering;
   readonly #window = allocateWindow(2 * HALF);
   readonly #all = new Uint8Array(this.#window.buffer, 0, this.#window.size);
   readonly #message = new Writer(new Uint8Array(HALF));
@@ -119,7 +123,7 @@ export class Client {
   readonly #piece: number;
   #nextFid = 1;
 
-  constructor(server: NinepServer, piece = 1000) {
+  constructor(server: Answering, piece = 1000) {
     this.server = server;
     this.#piece = piece;
   }

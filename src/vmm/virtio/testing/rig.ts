@@ -74,6 +74,11 @@ export class VirtioRig {
     return at;
   }
 
+  /** RAM from `address` on is free again: what was allocated there is used no more. */
+  rewind(address: number): void {
+    this.#free = address;
+  }
+
   // The driver's accesses.
 
   #locked<T>(mutex: Mutex, act: () => T): T {
