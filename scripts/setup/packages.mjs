@@ -8,7 +8,7 @@ const command = (name) => () => findCommand(name) !== undefined;
 const file = (path) => () => existsSync(path);
 const library = (name) => () => ['/usr/lib/x86_64-linux-gnu', '/usr/lib64', '/usr/lib', '/lib/x86_64-linux-gnu', '/lib64'].some((folder) => existsSync(`${folder}/${name}`));
 
-/** For each thing: how it is recognised, who needs it, Debian's package (alternatives: the name changed in 2024), and others' names. */
+/** For each thing: how it is recognised, who needs it, who can do without it (`optional`), Debian's package (alternatives: the name changed in 2024), and others' names. */
 const needs = [
   { what: 'a C compiler', there: command('cc'), for: ['start', 'test'], debian: ['gcc'], fedora: 'gcc', arch: 'gcc', suse: 'gcc' },
   { what: 'the C library\'s headers', there: file('/usr/include/stdio.h'), for: ['start', 'test'], debian: ['libc6-dev'], fedora: 'glibc-devel', arch: 'glibc', suse: 'glibc-devel' },
@@ -25,6 +25,7 @@ const needs = [
   { what: 'the ACPI compiler', there: command('iasl'), for: ['test'], debian: ['acpica-tools'], fedora: 'acpica-tools', arch: 'acpica', suse: 'acpica' },
   { what: 'pkexec, for a test in the lab', there: command('pkexec'), for: ['test'], debian: ['pkexec', 'policykit-1'], fedora: 'polkit', arch: 'polkit', suse: 'polkit' },
   { what: 'qemu-img, the judge of disk images', there: () => findCommand('qemu-img') !== undefined && findCommand('qemu-io') !== undefined, for: ['test'], debian: ['qemu-utils'], fedora: 'qemu-img', arch: 'qemu-img', suse: 'qemu-img' },
+  { what: 'passt, the network of guests', there: command('passt'), for: ['test'], optional: ['start'], debian: ['passt'], fedora: 'passt', arch: 'passt', suse: 'passt' },
   { what: 'setpriv', there: command('setpriv'), for: ['test'], debian: ['util-linux'], fedora: 'util-linux', arch: 'util-linux', suse: 'util-linux' },
   { what: 'Python', there: command('python3'), for: ['substitute'], debian: ['python3'], fedora: 'python3', arch: 'python', suse: 'python3' },
   { what: 'pip', there: () => tryRun('python3', ['-m', 'pip', '--version']).status === 0 || findCommand('pip3') !== undefined, for: ['substitute'], debian: ['python3-pip'], fedora: 'python3-pip', arch: 'python-pip', suse: 'python3-pip' },
@@ -41,6 +42,11 @@ export function missingFor(purposes) {
   return needs.filter((need) => need.for.some((purpose) => purposes.includes(purpose)) && !need.there());
 }
 
+/** What is missing and can be done without: installed along with what cannot, else only said. */
+export function optionalFor(purposes) {
+  return needs.filter((need) => need.optional?.some((purpose) => purposes.includes(purpose)) && !need.there());
+}
+
 const isRoot = process.geteuid?.() === 0;
 const interactive = () => Boolean(process.stdin.isTTY && process.stdout.isTTY) && process.env.CI === undefined;
 
@@ -55,8 +61,17 @@ export async function ask(question) {
   }
 }
 
+/** How one thing is installed here. */
+function installWords(need) {
+  const manager = managers.find((one) => findCommand(one.command));
+  if (findCommand('apt-get')) return `To have it: sudo apt-get install ${packageOf(need)}`;
+  return manager === undefined ? `Debian's package is ${need.debian.at(-1)}.` : `To have it: sudo ${manager.install} ${need[manager.key]}`;
+}
+
+const knownToApt = (name) => /Candidate: \d/.test(tryRun('apt-cache', ['policy', name], { env: systemEnvironment({ LC_ALL: 'C' }) }).stdout);
+
 /** The Debian package of a need that apt knows, the first of its alternatives. */
-const packageOf = ({ debian }) => debian.find((name) => /Candidate: \d/.test(tryRun('apt-cache', ['policy', name], { env: systemEnvironment({ LC_ALL: 'C' }) }).stdout)) ?? debian.at(-1);
+const packageOf = ({ debian }) => debian.find(knownToApt) ?? debian.at(-1);
 
 const aptInstall = (packages) => ['install', '-y', '-q', '--no-install-recommends', '-o', 'DPkg::Lock::Timeout=600', ...packages];
 
@@ -86,17 +101,22 @@ async function installAsRoot(missing) {
  */
 export async function preparePackages(purposes) {
   let missing = missingFor(purposes);
-  if (missing.length === 0) return;
+  const optional = optionalFor(purposes);
+  if (missing.length === 0) {
+    for (const need of optional) console.log(`  Left out: ${need.what}. ${installWords(need)}`);
+    return;
+  }
   const list = missing.map(({ what }) => what).join(', ');
   if (!findCommand('apt-get')) {
     const manager = managers.find((one) => findCommand(one.command));
     const names = missing.map((need) => (manager && need[manager.key]) ?? need.debian.at(-1));
     throw new SetupError(`Missing: ${list}.\nInstall them: ${manager ? `sudo ${manager.install} ${[...new Set(names)].join(' ')}` : `your distribution's packages like Debian's ${names.join(', ')}`}`);
   }
-  const packages = missing.map(packageOf);
+  const wanted = [...missing, ...optional.filter(({ debian }) => debian.some(knownToApt))];
+  const packages = wanted.map(packageOf);
   const words = `apt-get install ${packages.join(' ')}`;
   if (isRoot && (!interactive() || purposes.includes('test') || (await ask(`Missing: ${list}. Run \`${words}\`?`)))) {
-    await installAsRoot(missing);
+    await installAsRoot(wanted);
   } else if (!isRoot && findCommand('sudo') && (await ask(`Missing: ${list}. Run \`sudo ${words}\`?`))) {
     await run('sudo apt-get install', 'sudo', ['apt-get', ...aptInstall(packages)], { stdio: 'inherit' });
   } else {

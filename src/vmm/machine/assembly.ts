@@ -4,6 +4,7 @@ import type { MachineConfig } from '../../shared/machine-config.ts';
 import { isVirtioDevice, type VirtioPci } from '../virtio/pci.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { ScreenSource } from '../display/screen-source.ts';
+import type { Forward } from '../net/passt-program.ts';
 import { advise, MADV_DONTDUMP, MADV_DONTFORK } from '../kvm/libc.ts';
 import { allocateWindow, type Window } from '../memory/window.ts';
 import { Arena } from '../sync/arena.ts';
@@ -104,7 +105,10 @@ export class Assembly {
           hooks.threadFailed(thrown);
         },
       });
-      this.#ioReady = Promise.all(plugged.filter((device) => 'wires' in device).map((device) => this.#io.add(device, arena.describe())));
+      this.#ioReady = Promise.all(plugged.filter((device) => 'wires' in device).map(async (device) => {
+        await this.#io.add(device, arena.describe());
+        await equipment.begin(device, (message) => this.#io.send(device.slot, message));
+      }));
       this.#ioReady.catch(() => {}); // whoever waits for "ready" hears of it
       this.hotPlug = new HotPlug({
         name: config.name, thread, equipment, plugged,
@@ -204,6 +208,11 @@ export class Assembly {
 
   resumeIo(): void {
     for (const device of this.#virtio) device.resume();
+  }
+
+  /** Other forwarded ports of the network card in this slot. Rejects with a VitrineError, with those before in place. */
+  forward(slot: number, forwards: readonly Forward[]): Promise<void> {
+    return this.#equipment.forward(slot, forwards);
   }
 
   /** A message for the backend of the virtio device in this slot. Rejects with a VitrineError with what cannot be done. */

@@ -1,11 +1,13 @@
 // What pluggable devices need of the host, on the control thread: given to a device before it is built, taken back when no thread has it.
 import { isVirtio, type DeviceConfig } from '../../shared/machine-config.ts';
+import type { Forward } from '../net/passt-program.ts';
 import { PciTestStore } from '../devices/pci-test/parts.ts';
 import type { PciDevice } from '../pci/device.ts';
 import { HostDevices, type HostDevicesOptions } from '../vfio/host-devices.ts';
 import { Passthrough } from '../vfio/passthrough.ts';
 import type { VirtioDescription } from '../virtio/description.ts';
 import { equipVirtio, unequipVirtio } from '../virtio/equip.ts';
+import { Networks, type ToBackend } from './networks.ts';
 import { equip, type PluggedDescription } from './plugged.ts';
 
 export interface EquipmentOptions extends HostDevicesOptions {
@@ -16,11 +18,13 @@ export interface EquipmentOptions extends HostDevicesOptions {
 export class Equipment {
   readonly #machine: { readonly id: string; readonly name: string };
   readonly #virtio = new Set<VirtioDescription>();
+  readonly #networks: Networks;
   readonly #store = new PciTestStore();
   readonly #host: HostDevices;
 
   constructor(options: EquipmentOptions) {
     this.#machine = { id: options.id, name: options.name };
+    this.#networks = new Networks(options);
     this.#host = new HostDevices(options);
   }
 
@@ -31,6 +35,16 @@ export class Equipment {
     const description = equipVirtio(config, slot, this.#machine);
     this.#virtio.add(description);
     return description;
+  }
+
+  /** When the device's Worker has built its backend: what that needs while it works. Rejects with a VitrineError. @param send to the backend */
+  async begin(description: PluggedDescription, send: ToBackend): Promise<void> {
+    if ('wires' in description) await this.#networks.begin(description, send);
+  }
+
+  /** The ports of the host that lead into the guest by the network card in `slot`. Rejects with a VitrineError, with the forwards before in place. */
+  forward(slot: number, forwards: readonly Forward[]): Promise<void> {
+    return this.#networks.forward(slot, forwards);
   }
 
   /**
@@ -48,6 +62,7 @@ export class Equipment {
   /** No other thread has the device any more, and no guest sees it. @param functions the control thread's, as far as they were built */
   give(description: PluggedDescription, functions: readonly PciDevice[]): void {
     if ('wires' in description) {
+      this.#networks.end(description.slot);
       if (this.#virtio.delete(description)) unequipVirtio(description);
       return;
     }
@@ -69,6 +84,7 @@ export class Equipment {
     } finally {
       this.#host.close();
       this.#store.close();
+      this.#networks.close();
       for (const description of this.#virtio) unequipVirtio(description);
       this.#virtio.clear();
     }

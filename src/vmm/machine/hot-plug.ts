@@ -117,7 +117,10 @@ export class HotPlug {
       functions = built;
       host.plug(built, slot);
       await this.#parts.tell({ kind: 'plug', device, slices });
-      if ('wires' in device) await this.#parts.io.add(device, thread.arena.describe(), slices);
+      if ('wires' in device) {
+        await this.#parts.io.add(device, thread.arena.describe(), slices);
+        await equipment.begin(device, (message) => this.#parts.io.send(slot, message));
+      }
       equipment.reset(built, host.functions().filter((each) => each.slot !== slot).map(({ device }) => device));
       for (const each of built) each.reset();
       host.publish(slot);

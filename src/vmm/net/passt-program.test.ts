@@ -52,9 +52,9 @@ test('versions of all distributions are read, and decide how long a frame may be
 });
 
 test('what it is told: only what was asked for, and nothing of the host\'s loopback', () => {
-  const forwards: Forward[] = [{ protocol: 'tcp', host: 2222, guest: 22 }, { protocol: 'udp', address: '::1', host: 53, guest: 5353 }, { protocol: 'tcp', address: '*', host: 8080, guest: 80 }];
+  const forwards: Forward[] = [{ protocol: 'tcp', host: 2222, guest: 22 }, { protocol: 'udp', address: '::1', host: 53, guest: 5353 }, { protocol: 'tcp', address: '0.0.0.0', host: 8080, guest: 80 }];
   assert.deepEqual(passtArguments(program, { socket: 3, forwards, network: routed }), [
-    '--foreground', '--quiet', '--stderr', '--fd', '3', '--mtu', '32828', '--no-map-gw', '--tcp-ports', '127.0.0.1/2222:22', '--tcp-ports', '8080:80', '--udp-ports', '::1/53:5353',
+    '--foreground', '--quiet', '--stderr', '--fd', '3', '--mtu', '32828', '--no-map-gw', '--tcp-ports', '127.0.0.1/2222:22', '--tcp-ports', '0.0.0.0/8080:80', '--udp-ports', '::1/53:5353',
   ]);
   const bare = passtArguments({ ...program, version: 20250217, stderrOption: false }, { socket: 3, forwards: [], network: { routed: false, nameServers: ['192.0.2.53'] } });
   assert.deepEqual(bare, [

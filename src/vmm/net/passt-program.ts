@@ -13,7 +13,7 @@ const USUAL_FOLDERS = ['/usr/bin', '/usr/local/bin', '/usr/sbin', '/usr/local/sb
 /** A port of the host that leads into the guest. */
 export interface Forward {
   readonly protocol: 'tcp' | 'udp';
-  /** Of the host, where it listens: 127.0.0.1 unless told; "*" for every address. */
+  /** Of the host, where it listens: 127.0.0.1 unless told; 0.0.0.0 or :: for every address. */
   readonly address?: string | undefined;
   readonly host: number;
   readonly guest: number;
@@ -122,7 +122,7 @@ function nameServersBeyond(root: string): string[] {
 
 /** As passt reads it: "127.0.0.1/2222:22". */
 export function portSpec({ address = '127.0.0.1', host, guest }: Forward): string {
-  return address === '*' ? `${host}:${guest}` : `${address}/${host}:${guest}`;
+  return `${address}/${host}:${guest}`;
 }
 
 /**

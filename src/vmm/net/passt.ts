@@ -9,7 +9,7 @@ import koffi from 'koffi';
 import { VitrineError } from '../../shared/errors.ts';
 import { close, readable } from '../kvm/libc.ts';
 import { nonBlocking, sendRoom, socketPair } from './calls.ts';
-import { checkForwards, complaintsOf, findPasst, forwardProblem, type Forward, mtuFor, passtArguments, type PasstProgram, probeFrames, readHostNetwork, startProblem } from './passt-program.ts';
+import { checkForwards, complaintsOf, findPasst, forwardProblem, type Forward, passtArguments, type PasstProgram, probeFrames, readHostNetwork, startProblem } from './passt-program.ts';
 
 const libc = koffi.load('libc.so.6');
 const cRecv = libc.func('recv', 'int64_t', ['int', 'void *', 'uint64_t', 'int']) as (fd: number, buffer: Uint8Array, length: number, flags: number) => number;
@@ -134,22 +134,21 @@ const PRIVILEGED = 1024;
 /** Why the host's port of a forward cannot be had, or undefined if it can. */
 export async function refusedPort(forward: Forward): Promise<VitrineError | undefined> {
   const { protocol, host, address = '127.0.0.1' } = forward;
-  const where = address === '*' ? undefined : address;
   const code = await new Promise<string | undefined>((resolve) => {
     const failed = (error: NodeJS.ErrnoException): void => resolve(error.code);
     if (protocol === 'tcp') {
       const server = createServer().once('error', failed);
-      server.listen({ port: host, ...(where === undefined ? {} : { host: where }), exclusive: true }, () => server.close(() => resolve(undefined)));
+      server.listen({ port: host, host: address, exclusive: true }, () => server.close(() => resolve(undefined)));
     } else {
-      const socket = createSocket(where !== undefined && !isIPv6(where) ? 'udp4' : 'udp6').once('error', failed);
-      socket.bind({ port: host, ...(where === undefined ? {} : { address: where }), exclusive: true }, () => socket.close(() => resolve(undefined)));
+      const socket = createSocket(isIPv6(address) ? 'udp6' : 'udp4').once('error', failed);
+      socket.bind({ port: host, address, exclusive: true }, () => socket.close(() => resolve(undefined)));
     }
   });
   if (code === undefined) return undefined;
   const first = unprivilegedFrom();
   if (code === 'EADDRINUSE') return forwardProblem(forward, 'another program of this computer has this port.', `Choose another port, or end that program: "ss -${protocol === 'tcp' ? 't' : 'u'}lnp 'sport = :${host}'" shows it.`, 'port-in-use');
   if (code === 'EACCES') return forwardProblem(forward, `ports below ${first} are for the administrator's programs.`, `Choose a port from ${first} on, or allow it: sudo sysctl net.ipv4.ip_unprivileged_port_start=${host}.`, 'port-privileged');
-  if (code === 'EADDRNOTAVAIL' || code === 'EINVAL' || code === 'ENOTFOUND') return forwardProblem(forward, `this computer has no address ${address}.`, 'Leave it out to listen on 127.0.0.1, or give "*" for every address.', 'no-such-address');
+  if (code === 'EADDRNOTAVAIL' || code === 'EINVAL' || code === 'ENOTFOUND') return forwardProblem(forward, `this computer has no address ${address}.`, 'Leave it out to listen on 127.0.0.1, or give 0.0.0.0 for every IPv4 address, :: for every IPv6 address.', 'no-such-address');
   return forwardProblem(forward, `the port cannot be had (${code}).`, 'Choose another port.', 'port-refused');
 }
 
@@ -174,8 +173,6 @@ export interface UserNetworkOptions extends PasstOptions {
 
 /** The network of one card for as long as the machine runs: passt, and another passt if that crashes. */
 export class UserNetwork {
-  /** For the card (VIRTIO_NET_F_MTU) and in DHCP. */
-  readonly mtu: number;
   readonly #options: UserNetworkOptions;
   readonly #program: PasstProgram;
   #forwards: readonly Forward[];
@@ -184,10 +181,17 @@ export class UserNetwork {
   #crashed = -Infinity;
   #closed = false;
 
-  /** Throws VitrineError. `use` is not called for the first socket: see `socket`. */
+  /** Resolves when the Worker has the first socket. Throws VitrineError. */
   static async start(options: UserNetworkOptions): Promise<UserNetwork> {
     const program = options.program ?? findPasst();
-    return new UserNetwork(options, program, await Passt.start(options, program));
+    const passt = await Passt.start(options, program);
+    try {
+      await options.use(passt.socket);
+    } catch (thrown) {
+      passt.close();
+      throw thrown;
+    }
+    return new UserNetwork(options, program, passt);
   }
 
   private constructor(options: UserNetworkOptions, program: PasstProgram, passt: Passt) {
@@ -195,13 +199,7 @@ export class UserNetwork {
     this.#program = program;
     this.#forwards = options.forwards;
     this.#passt = passt;
-    this.mtu = mtuFor(program);
     this.#watch(passt);
-  }
-
-  /** The socket to begin with. */
-  get socket(): number {
-    return this.#passt!.socket;
   }
 
   /** passt's process; undefined when there is none. */

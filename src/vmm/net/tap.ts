@@ -8,14 +8,16 @@ import { VitrineError } from '../../shared/errors.ts';
 import { close, errno, ioctlStruct, ioctlValue, open, O_RDWR, SystemError } from '../kvm/libc.ts';
 import { nonBlocking } from './calls.ts';
 import {
-  IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_UP, IFF_VNET_HDR, IFNAMSIZ, IFREQ_BYTES, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN,
-  TUN_F_USO4, TUN_F_USO6, TUNSETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ,
+  IFF_ATTACH_QUEUE, IFF_DETACH_QUEUE, IFF_MULTI_QUEUE, IFF_NO_PI, IFF_TAP, IFF_UP, IFF_VNET_HDR, IFNAMSIZ, IFREQ_BYTES, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN,
+  TUN_F_USO4, TUN_F_USO6, TUNSETIFF, TUNSETOFFLOAD, TUNSETQUEUE, TUNSETVNETHDRSZ,
 } from './tun-ioctls.ts';
 import { HEADER_BYTES } from './vnet-header.ts';
 
 const CLONE = '/dev/net/tun';
 /** As the kernel wants names: no slash, no space, not "." or "..". */
 export const INTERFACE_NAME = /^(?!\.{1,2}$)[^\s/:]{1,15}$/;
+
+const EINVAL = 22;
 
 /** What a guest may leave undone in frames that it gets; what it leaves undone itself the kernel always takes. */
 export interface GuestOffloads {
@@ -120,4 +122,11 @@ function ownerWords(owner: string | undefined): string {
 export function setOffloads(fd: number, { checksum, tcp4, tcp6, ecn, udp }: GuestOffloads): void {
   const flags = !checksum ? 0 : TUN_F_CSUM | (tcp4 ? TUN_F_TSO4 : 0) | (tcp6 ? TUN_F_TSO6 : 0) | (ecn && (tcp4 || tcp6) ? TUN_F_TSO_ECN : 0) | (udp && tcp4 && tcp6 ? TUN_F_USO4 | TUN_F_USO6 : 0);
   if (ioctlValue(fd, TUNSETOFFLOAD, flags) !== 0) throw new SystemError('TUNSETOFFLOAD', errno());
+}
+
+/** Whether the kernel gives frames to this queue of several. Nothing happens when it is so already. */
+export function attachQueue(fd: number, attached: boolean): void {
+  const request = new Uint8Array(IFREQ_BYTES);
+  new DataView(request.buffer).setUint16(IFNAMSIZ, attached ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE, true);
+  if (ioctlStruct(fd, TUNSETQUEUE, request) !== 0 && errno() !== EINVAL) throw new SystemError('TUNSETQUEUE', errno());
 }

@@ -4,6 +4,8 @@ import { close, eventfd } from '../kvm/libc.ts';
 import type { VirtioConfig } from '../../shared/machine-config.ts';
 import type { VirtioDescription } from './description.ts';
 import { virtioModel } from './models.ts';
+import { giveNet, prepareNet } from './net/prepare.ts';
+import type { NetPrepared } from './net/prepared.ts';
 
 /** Throws VitrineError or SystemError, with nothing taken. */
 export function equipVirtio(config: VirtioConfig, slot: number, machine: { readonly id: string; readonly name: string }): VirtioDescription {
@@ -15,7 +17,8 @@ export function equipVirtio(config: VirtioConfig, slot: number, machine: { reado
   };
   try {
     const { queues } = virtioModel(config, machine.id, slot);
-    return { slot, config, machine, wires: { control: make(), kicks: queues.map(make) } };
+    const wires = { control: make(), kicks: queues.map(make) };
+    return { slot, config, machine, wires, ...(config.kind === 'virtio-net' ? { prepared: prepareNet(config) } : {}) };
   } catch (thrown) {
     for (const fd of made) close(fd);
     throw thrown;
@@ -23,6 +26,7 @@ export function equipVirtio(config: VirtioConfig, slot: number, machine: { reado
 }
 
 /** No thread has the device any more. */
-export function unequipVirtio({ wires }: VirtioDescription): void {
+export function unequipVirtio({ config, wires, prepared }: VirtioDescription): void {
+  if (config.kind === 'virtio-net') giveNet(prepared as NetPrepared);
   for (const fd of [wires.control, ...wires.kicks]) close(fd);
 }

@@ -3,13 +3,15 @@ import type { VirtioConfig } from '../../shared/machine-config.ts';
 import type { VirtioModel } from './model.ts';
 import { inputModel } from './input/model.ts';
 import { ninepModel } from './ninep/model.ts';
+import { netModel } from './net/model.ts';
 import { rngModel } from './rng/model.ts';
 
 /** @param machine the machine's id @param slot where the device is: what it has of its own is made from these */
-export function virtioModel(config: VirtioConfig, _machine: string, _slot: number): VirtioModel {
+export function virtioModel(config: VirtioConfig, machine: string, slot: number): VirtioModel {
   switch (config.kind) {
     case 'virtio-input': return inputModel(config.form);
     case 'virtio-9p': return ninepModel(config.tag);
+    case 'virtio-net': return netModel(config, machine, slot);
     case 'virtio-rng': return rngModel();
     default: throw new Error(`there is no model of ${config.kind}`);
   }

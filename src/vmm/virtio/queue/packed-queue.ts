@@ -116,12 +116,31 @@ export class PackedQueue implements Virtqueue {
   }
 
   complete(chain: Chain, written: number): void {
+    Atomics.store(this.#halves, this.#used * 8 + 7, this.#put(chain, written));
+    this.#advance(chain.slots);
+  }
+
+  completeTogether(chains: readonly Chain[], written: readonly number[]): void {
+    if (chains.length === 0) return;
+    const first = this.#used;
+    const flags = this.#put(chains[0]!, written[0]!);
+    this.#advance(chains[0]!.slots);
+    for (let i = 1; i < chains.length; i++) this.complete(chains[i]!, written[i]!);
+    // The driver looks at the first one, and at the others only when that is used.
+    Atomics.store(this.#halves, first * 8 + 7, flags);
+  }
+
+  /** All of a used descriptor but its flags. @returns those */
+  #put(chain: Chain, written: number): number {
     const at = this.#used;
     this.#words[at * 4 + 2] = written;
     this.#halves[at * 8 + 6] = chain.id;
-    Atomics.store(this.#halves, at * 8 + 7, (this.#usedWrap ? AVAIL | USED : 0) | (written > 0 ? DESC_WRITE : 0));
-    this.#since += chain.slots;
-    this.#used += chain.slots;
+    return (this.#usedWrap ? AVAIL | USED : 0) | (written > 0 ? DESC_WRITE : 0);
+  }
+
+  #advance(slots: number): void {
+    this.#since += slots;
+    this.#used += slots;
     if (this.#used < this.size) return;
     this.#used -= this.size;
     this.#usedWrap = !this.#usedWrap;

@@ -103,11 +103,20 @@ export class SplitQueue implements Virtqueue {
   }
 
   complete(chain: Chain, written: number): void {
+    this.#put(chain, written);
+    Atomics.store(this.#used, INDEX, this.#completed);
+  }
+
+  completeTogether(chains: readonly Chain[], written: readonly number[]): void {
+    for (let i = 0; i < chains.length; i++) this.#put(chains[i]!, written[i]!);
+    Atomics.store(this.#used, INDEX, this.#completed);
+  }
+
+  #put(chain: Chain, written: number): void {
     const at = 1 + 2 * (this.#completed & (this.size - 1));
     this.#usedWords[at] = chain.id;
     this.#usedWords[at + 1] = written;
     this.#completed = (this.#completed + 1) & 0xffff;
-    Atomics.store(this.#used, INDEX, this.#completed);
   }
 
   wantsInterrupt(): boolean {

@@ -34,6 +34,11 @@ export interface Virtqueue {
   take(): Chain | null;
   /** Gives a chain back. @param written bytes of its writable part that hold something, from its start. Chains may go back in any order. */
   complete(chain: Chain, written: number): void;
+  /**
+   * Gives several chains back that are one thing to the driver (a frame in merged buffers, §5.1.6.4): it sees none of them before it sees all.
+   * @param written of each chain, in the same order
+   */
+  completeTogether(chains: readonly Chain[], written: readonly number[]): void;
   /** Gives the chain that was taken last back as if it had not been: take() gives it again. For a device that has not got room for it. */
   untake(chain: Chain): void;
   /** Whether the driver wants an interrupt for what was completed since this was asked last. */

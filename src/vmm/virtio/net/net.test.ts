@@ -1,0 +1,367 @@
+// The card against a driver's model, with a socket pair in passt's place: the test is the other end.
+import assert from 'node:assert/strict';
+import { afterEach, test } from 'node:test';
+import fc from 'fast-check';
+import { close } from '../../kvm/libc.ts';
+import { nonBlocking, socketPair } from '../../net/calls.ts';
+import { Vectors } from '../../net/vectors.ts';
+import { HEADER_BYTES } from '../../net/vnet-header.ts';
+import { F_RING_PACKED, STATUS_NEEDS_RESET } from '../constants.ts';
+import type { DriverQueue, Lent } from '../testing/driver.ts';
+import { VirtioRig } from '../testing/rig.ts';
+import { NetBackend } from './backend.ts';
+import { netModel, type NetConfig } from './model.ts';
+import * as n from './numbers.ts';
+
+const MAC = [0x52, 0x54, 0, 1, 2, 3];
+const config: NetConfig = { kind: 'virtio-net', rings: 'split', mac: '52:54:00:01:02:03', backend: { kind: 'user', forwards: [] }, linkUp: true };
+const RX = 0;
+const TX = 1;
+const CONTROL = 2;
+const STATUS = 0x2000 + n.CONFIG_STATUS;
+
+interface Card {
+  readonly rig: VirtioRig;
+  readonly queues: DriverQueue[];
+  /** The other end of the stream, which blocks not. */
+  readonly far: number;
+}
+
+const rigs = new Set<VirtioRig>();
+const sockets = new Set<number>();
+/** The cards first, then what they watched. */
+function closeAll(): void {
+  for (const rig of rigs) rig.close();
+  for (const fd of sockets) close(fd);
+  rigs.clear();
+  sockets.clear();
+}
+afterEach(closeAll);
+
+function connect(rig: VirtioRig): number {
+  const [near, far] = socketPair();
+  for (const fd of [near, far]) nonBlocking(fd);
+  assert.deepEqual(rig.runner.mail({ connect: near }), { link: true });
+  sockets.add(near).add(far);
+  return far;
+}
+
+/** A card on a stream. */
+function card(options: { packed?: boolean; wanted?: (offered: number[]) => number[]; size?: number } = {}): Card {
+  const rig = new VirtioRig({ model: netModel(config, 'm', 5), backend: (host) => new NetBackend(host, config, { kind: 'user', mtu: 32828 }), packed: options.packed ?? false });
+  const far = connect(rig);
+  rigs.add(rig);
+  const offered = rig.offered();
+  const wanted = options.wanted?.(offered) ?? (options.packed === true ? offered : offered.filter((each) => each !== F_RING_PACKED));
+  const queues = rig.setUp({ wanted, size: options.size ?? 64 });
+  rig.interrupts();
+  return { rig, queues, far };
+}
+
+const frameOf = (bytes: number, seed = 0): Uint8Array => Uint8Array.from({ length: bytes }, (_, i) => (i < 6 ? MAC[i]! : (i * 7 + seed) & 0xff));
+const framed = (...frames: Uint8Array[]): Uint8Array => Uint8Array.from(Buffer.concat(frames.flatMap((frame) => [Uint8Array.of(0, frame.length >>> 16, (frame.length >>> 8) & 0xff, frame.length & 0xff), frame])));
+
+function write(fd: number, bytes: Uint8Array): number {
+  const list = new Vectors(bytes.length);
+  list.scratch.set(bytes);
+  list.addScratch(0, bytes.length);
+  return list.write(fd);
+}
+
+/** All that has come, at most `most`. */
+function read(fd: number, most = 2 ** 20): Uint8Array {
+  const list = new Vectors(most);
+  list.addScratch(0, most);
+  return list.scratch.slice(0, Math.max(0, list.read(fd)));
+}
+
+/** Lends `count` buffers of `bytes`. */
+function lendTo(queue: DriverQueue, count: number, bytes: number): Map<number, Lent> {
+  const lent = new Map<number, Lent>();
+  for (let i = 0; i < count; i++) {
+    const room = queue.lend(bytes);
+    lent.set(queue.add([room]), room);
+  }
+  return lent;
+}
+
+/** The frames that the driver finds, each with its header. */
+function arrived(queue: DriverQueue, lent: Map<number, Lent>): { header: Uint8Array; frame: Uint8Array }[] {
+  const found: { header: Uint8Array; frame: Uint8Array }[] = [];
+  const used = queue.used();
+  while (used.length > 0) {
+    const parts: Uint8Array[] = [];
+    let count = 1;
+    for (let i = 0; i < count; i++) {
+      const { id, written } = used.shift()!;
+      const bytes = queue.get(lent.get(id)!).subarray(0, written);
+      if (i === 0) count = bytes[10]! | (bytes[11]! << 8);
+      parts.push(bytes);
+    }
+    const whole = Uint8Array.from(parts.flatMap((part) => [...part]));
+    found.push({ header: whole.subarray(0, HEADER_BYTES), frame: whole.subarray(HEADER_BYTES) });
+  }
+  return found;
+}
+
+/** Asks something of the control queue. @returns the answer's byte */
+function ask({ rig, queues }: Card, kind: number, command: number, data: readonly number[], index = CONTROL): number {
+  const queue = queues[index]!;
+  const answer = queue.lend(1);
+  queue.add([queue.put(Uint8Array.from([kind, command])), ...(data.length > 0 ? [queue.put(Uint8Array.from(data))] : []), answer]);
+  rig.kick(index);
+  rig.work(2);
+  assert.equal(queue.used().length, 1);
+  return queue.get(answer)[0]!;
+}
+
+for (const packed of [false, true]) {
+  const ring = packed ? 'packed' : 'split';
+  test(`frames go both ways through a ${ring} ring, whole and in order`, () => {
+    const { rig, queues, far } = card({ packed });
+    const [rx, tx] = [queues[RX]!, queues[TX]!];
+    const sent = [14, 60, 1514, 9000].map((bytes, i) => frameOf(bytes, i));
+    for (const frame of sent) tx.add([tx.put(new Uint8Array(HEADER_BYTES)), tx.put(frame.subarray(0, 10)), tx.put(frame.subarray(10))], true);
+    rig.kick(TX);
+    rig.work(2);
+    assert.deepEqual(read(far), framed(...sent));
+    assert.equal(tx.used().length, 4);
+    const lent = lendTo(rx, 20, 2000);
+    rig.kick(RX);
+    rig.work(2);
+    rig.interrupts();
+    write(far, framed(...sent));
+    rig.work(2);
+    const frames = arrived(rx, lent);
+    assert.deepEqual(frames.map(({ frame }) => frame), sent);
+    assert.deepEqual(frames.map(({ header }) => [header[0], header[1], header[10]]), [[2, 0, 1], [2, 0, 1], [2, 0, 1], [2, 0, 5]], 'checksums were looked at; the last one lies in five buffers');
+    assert.deepEqual(rig.interrupts(), [RX + 1], 'one interrupt for all of them');
+  });
+}
+
+test('what is offered over passt: no segments, checksums both ways, a large MTU', () => {
+  const { rig } = card();
+  const offered = rig.offered();
+  for (const feature of [n.VIRTIO_NET_F_CSUM, n.VIRTIO_NET_F_GUEST_CSUM, n.VIRTIO_NET_F_MTU, n.VIRTIO_NET_F_MAC, n.VIRTIO_NET_F_STATUS, n.VIRTIO_NET_F_MRG_RXBUF, n.VIRTIO_NET_F_CTRL_VQ]) assert.ok(offered.includes(feature), String(feature));
+  for (const feature of [n.VIRTIO_NET_F_HOST_TSO4, n.VIRTIO_NET_F_GUEST_TSO4, n.VIRTIO_NET_F_MQ, n.VIRTIO_NET_F_CTRL_GUEST_OFFLOADS]) assert.ok(!offered.includes(feature), String(feature));
+  assert.deepEqual(Array.from({ length: 6 }, (_, i) => rig.read(0x2000 + i, 1)), MAC);
+  assert.deepEqual([rig.read(STATUS, 2), rig.read(0x2000 + n.CONFIG_MAX_PAIRS, 2), rig.read(0x2000 + n.CONFIG_MTU, 2)], [1, 1, 32828]);
+});
+
+test('without merged buffers a frame goes into one, or nowhere', () => {
+  const { rig, queues, far } = card({ wanted: (offered) => offered.filter((each) => each !== n.VIRTIO_NET_F_MRG_RXBUF && each !== n.VIRTIO_NET_F_GUEST_CSUM) });
+  const lent = lendTo(queues[RX]!, 4, 1526);
+  rig.kick(RX);
+  const frames = [frameOf(1514), frameOf(1515), frameOf(70)];
+  write(far, framed(...frames));
+  rig.work(4);
+  const found = arrived(queues[RX]!, lent);
+  assert.deepEqual(found.map(({ frame }) => frame), [frames[0], frames[2]]);
+  assert.deepEqual([...found[0]!.header], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0], 'nothing was agreed on checksums');
+});
+
+test('without buffers the stream waits, and nothing is lost', () => {
+  const { rig, queues, far } = card();
+  const frames = Array.from({ length: 30 }, (_, i) => frameOf(500 + i, i));
+  write(far, framed(...frames));
+  rig.work(4);
+  assert.equal(queues[RX]!.used().length, 0);
+  const lent = new Map<number, Lent>();
+  const found: Uint8Array[] = [];
+  while (found.length < frames.length) {
+    for (const [id, room] of lendTo(queues[RX]!, 3, 300)) lent.set(id, room);
+    rig.kick(RX);
+    rig.work(2);
+    found.push(...arrived(queues[RX]!, lent).map(({ frame }) => frame));
+  }
+  assert.deepEqual(found, frames);
+});
+
+test('a full socket makes the driver\'s frames wait, whole and in order', () => {
+  const { rig, queues, far } = card();
+  const tx = queues[TX]!;
+  const frames: Uint8Array[] = [];
+  while (tx.room > 0) {
+    const frame = frameOf(32_000, frames.length);
+    frames.push(frame);
+    tx.add([tx.put(Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frame]))]);
+  }
+  rig.kick(TX);
+  rig.work(4);
+  assert.ok(tx.used().length < frames.length, 'the socket takes less than all');
+  const all = framed(...frames);
+  const got: Uint8Array[] = [];
+  for (let bytes = 0; bytes < all.length; ) {
+    const more = read(far);
+    assert.ok(more.length > 0, 'it goes on by itself');
+    got.push(more);
+    bytes += more.length;
+    rig.work(4);
+  }
+  assert.ok(Buffer.concat(got).equals(all));
+  tx.used();
+  assert.equal(tx.inFlight, 0);
+});
+
+test('a reset in the middle of a frame, either way, loses frames but not the place in the stream', () => {
+  const { rig, queues, far } = card();
+  const tx = queues[TX]!;
+  for (let i = 0; i < 30; i++) tx.add([tx.put(Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frameOf(31_000, i)]))]);
+  rig.kick(TX);
+  lendTo(queues[RX]!, 4, 1000);
+  rig.kick(RX);
+  rig.work(4);
+  write(far, framed(frameOf(2000)).subarray(0, 900));
+  rig.work(4);
+  rig.resetDevice();
+  write(far, framed(frameOf(2000)).subarray(900));
+  write(far, framed(frameOf(100, 9)));
+  rig.work(4);
+  const parts: Uint8Array[] = [];
+  for (let more = read(far); more.length > 0; more = read(far)) {
+    parts.push(more);
+    rig.work(4);
+  }
+  const got = Uint8Array.from(Buffer.concat(parts));
+  const view = new DataView(got.buffer);
+  let at = 0;
+  for (let i = 0; at < got.length; i++) {
+    assert.equal(view.getUint32(at), 31_000);
+    assert.deepEqual(got.slice(at + 4, at + 31_004), frameOf(31_000, i));
+    at += 31_004;
+  }
+  assert.equal(at, got.length, 'the last frame is whole');
+  const [rx] = rig.setUp();
+  const lent = lendTo(rx!, 4, 1000);
+  rig.kick(RX);
+  write(far, framed(frameOf(200, 3)));
+  rig.work(4);
+  assert.deepEqual(arrived(rx!, lent).map(({ frame }) => frame), [frameOf(200, 3)]);
+});
+
+test('the cable: pulled and put in again from outside, and no network when the other end goes', () => {
+  const { rig, queues, far } = card();
+  const lent = lendTo(queues[RX]!, 8, 1000);
+  rig.kick(RX);
+  assert.deepEqual(rig.runner.mail({ link: false }), { link: false });
+  rig.work(2);
+  assert.equal(rig.read(STATUS, 2), 0);
+  assert.deepEqual(rig.interrupts(), [0], 'the configuration\'s');
+  queues[TX]!.add([queues[TX]!.put(Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frameOf(60)]))]);
+  rig.kick(TX);
+  write(far, framed(frameOf(80)));
+  rig.work(2);
+  assert.deepEqual([queues[TX]!.used().length, queues[RX]!.used().length, read(far).length], [1, 0, 0], 'frames go nowhere');
+  assert.deepEqual(rig.runner.mail({ link: true }), { link: true });
+  write(far, framed(frameOf(90)));
+  rig.work(4);
+  assert.deepEqual(arrived(queues[RX]!, lent).map(({ frame }) => frame.length), [90]);
+  assert.equal(rig.read(STATUS, 2), 1);
+  rig.interrupts();
+  sockets.delete(far);
+  close(far);
+  rig.work(2);
+  assert.equal(rig.read(STATUS, 2), 0);
+  assert.ok(rig.interrupts().includes(0));
+  queues[TX]!.add([queues[TX]!.put(Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frameOf(60)]))]);
+  rig.kick(TX);
+  rig.work(2);
+  assert.equal(queues[TX]!.used().length, 1);
+  const again = connect(rig);
+  rig.work(2);
+  write(again, framed(frameOf(100)));
+  rig.work(4);
+  assert.deepEqual(arrived(queues[RX]!, lent).map(({ frame }) => frame.length), [100]);
+});
+
+test('the control queue: what is known and negotiated is done, all else refused', () => {
+  const one = card();
+  const OK = n.VIRTIO_NET_OK;
+  const ERR = n.VIRTIO_NET_ERR;
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_RX, n.VIRTIO_NET_CTRL_RX_PROMISC, [1]), OK);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_RX, n.VIRTIO_NET_CTRL_RX_NOBCAST, [1]), OK);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_RX, 6, [1]), ERR);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_RX, n.VIRTIO_NET_CTRL_RX_PROMISC, []), ERR);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_MAC, n.VIRTIO_NET_CTRL_MAC_TABLE_SET, [1, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0]), OK);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_MAC, n.VIRTIO_NET_CTRL_MAC_TABLE_SET, [0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0]), ERR);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_MAC, n.VIRTIO_NET_CTRL_MAC_ADDR_SET, [2, 0, 0, 0, 0, 1]), OK);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_MAC, n.VIRTIO_NET_CTRL_MAC_ADDR_SET, [3, 0, 0, 0, 0, 1]), ERR);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_VLAN, n.VIRTIO_NET_CTRL_VLAN_ADD, [1, 0]), ERR, 'not offered over passt');
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_MQ, n.VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, [1, 0]), ERR);
+  assert.equal(ask(one, n.VIRTIO_NET_CTRL_GUEST_OFFLOADS, n.VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET, [0, 0, 0, 0, 0, 0, 0, 0]), ERR);
+  assert.equal(ask(one, 77, 0, [1]), ERR);
+  const { queues, rig } = one;
+  const answer = queues[CONTROL]!.lend(1);
+  queues[CONTROL]!.add([queues[CONTROL]!.put(Uint8Array.from([0])), answer]);
+  rig.kick(CONTROL);
+  rig.work(2);
+  assert.equal(queues[CONTROL]!.get(answer)[0], ERR, 'half a header');
+});
+
+test('frames that no driver may send are thrown away, one line is said, and the others go', () => {
+  const { rig, queues, far } = card();
+  const tx = queues[TX]!;
+  const send = (bytes: Uint8Array): void => void tx.add([tx.put(bytes)]);
+  const header = (fields: Record<number, number>): number[] => Array.from({ length: HEADER_BYTES }, (_, i) => fields[i] ?? 0);
+  send(new Uint8Array(5));
+  send(new Uint8Array(HEADER_BYTES + 13));
+  send(Uint8Array.from([...header({ 0: 1, 6: 0xff, 7: 0xff }), ...frameOf(100)]));
+  send(Uint8Array.from([...header({ 1: 1, 4: 100 }), ...frameOf(100)]));
+  tx.add([tx.put(new Uint8Array(HEADER_BYTES)), { address: 0x1000, length: 65_536 }]);
+  send(Uint8Array.from([...header({ 0: 1, 6: 34, 8: 16 }), ...frameOf(100)]));
+  rig.kick(TX);
+  rig.work(4);
+  assert.equal(tx.used().length, 6);
+  assert.deepEqual(read(far), framed(frameOf(100)));
+  assert.equal(rig.status & STATUS_NEEDS_RESET, 0);
+  assert.equal(rig.platform.logged.filter((line) => /cannot be carried/.test(line)).length, 1);
+});
+
+test('a driver that breaks a queue is not served any more, and the loop stands still', () => {
+  const { rig, queues, far } = card();
+  const rx = queues[RX]!;
+  rx.add([{ address: 2 ** 40, length: 4096, writable: true }]);
+  rig.kick(RX);
+  write(far, framed(frameOf(100)));
+  rig.work(4);
+  assert.equal(rig.status & STATUS_NEEDS_RESET, STATUS_NEEDS_RESET);
+  const began = rig.platform.logged.length;
+  write(far, framed(frameOf(100)));
+  rig.work(4);
+  assert.equal(rig.platform.logged.length, began);
+  rig.resetDevice();
+  const [again] = rig.setUp();
+  const lent = lendTo(again!, 2, 1000);
+  rig.kick(RX);
+  write(far, framed(frameOf(120)));
+  rig.work(4);
+  assert.deepEqual(arrived(again!, lent).map(({ frame }) => frame.length), [120]);
+});
+
+test('whatever sizes come and are lent, cut anywhere, the frames are those that were sent', () => {
+  fc.assert(fc.property(
+    fc.array(fc.integer({ min: 14, max: 5000 }), { minLength: 1, maxLength: 12 }), fc.array(fc.integer({ min: 100, max: 4000 }), { minLength: 1, maxLength: 6 }),
+    fc.array(fc.oneof(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 500, max: 9000 })), { minLength: 4, maxLength: 10 }), fc.boolean(),
+    (sizes, rooms, cuts, packed) => {
+      const { rig, queues, far } = card({ packed });
+      const rx = queues[RX]!;
+      const lent = new Map<number, Lent>();
+      const frames = sizes.map((bytes, i) => frameOf(bytes, i));
+      const stream = framed(...frames);
+      const found: Uint8Array[] = [];
+      let at = 0;
+      for (let step = 0; found.length < frames.length && (at < stream.length || step < stream.length); step++) {
+        if (at < stream.length) at += write(far, stream.subarray(at, at + cuts[step % cuts.length]!));
+        for (let i = 0; i < 4 && rx.room > 8; i++) {
+          const room = rx.lend(HEADER_BYTES + rooms[(step + i) % rooms.length]!);
+          lent.set(rx.add([room]), room);
+        }
+        rig.kick(RX);
+        rig.work(2);
+        found.push(...arrived(rx, lent).map(({ frame }) => frame));
+      }
+      assert.deepEqual(found, frames);
+      closeAll();
+    },
+  ), { numRuns: process.env['VITRINE_LONG'] === '1' ? 2000 : 60 });
+});
