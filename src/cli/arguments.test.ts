@@ -81,14 +81,86 @@ test('devices: kinds, options, and what they cannot be', () => {
 
 test('devices of a running machine', () => {
   assert.deepEqual(parse('device list m --json'), { command: 'device', action: 'list', name: 'm', json: true });
-  assert.deepEqual(parse('device add m pci-test,functions=2'), { command: 'device', action: 'add', name: 'm', device: { kind: 'pci-test', functions: 2 } });
+  assert.deepEqual(parse('device add m pci-test,functions=2'), { command: 'device', action: 'add', name: 'm', devices: [{ kind: 'pci-test', functions: 2 }], keep: false });
+  assert.deepEqual(parse('device add m --disk d.img --cdrom c.iso virtio-input,form=tablet --keep'), {
+    command: 'device', action: 'add', name: 'm', keep: true,
+    devices: [{ kind: 'virtio-input', form: 'tablet' }, { kind: 'virtio-blk', file: '/here/d.img' }, { kind: 'virtio-scsi', drives: [{ kind: 'cdrom', file: '/here/c.iso' }] }],
+  });
   assert.deepEqual(parse('device remove m 5'), { command: 'device', action: 'remove', name: 'm', slot: 5, force: false, seconds: 30 });
   assert.deepEqual(parse('device remove m 5 --force --timeout 2'), { command: 'device', action: 'remove', name: 'm', slot: 5, force: true, seconds: 2 });
   refused('device', /list, add or remove is missing/);
   refused('device swap m', /"swap" is not/);
-  refused('device add m', /the machine's name or the device is missing/);
+  refused('device add m', /the device is missing/);
   refused('device remove m 32', /from 0 to 31/);
   refused('device remove m', /or the slot is missing/);
+});
+
+const devicesOf = (...words: string[]) => {
+  const request = parseCommandLine(['run', '--kernel', 'k', ...words], '/here');
+  assert.ok(request.command === 'run');
+  return request.machine.devices;
+};
+const refusedDevice = (words: string[], why: RegExp) => assert.throws(() => devicesOf(...words), (e) => e instanceof VitrineError && e.problem.code === 'usage' && why.test(e.message), words.join(' '));
+
+test('disks, CDs, networks and folders', () => {
+  assert.deepEqual(devicesOf('--disk', 'a.img', '--disk', '/b,,c.qcow2,format=qcow2,readonly,cache=none,serial=S-1,queues=4,on-error=pause,slot=7'), [
+    { kind: 'virtio-blk', file: '/here/a.img' },
+    { kind: 'virtio-blk', file: '/b,c.qcow2', format: 'qcow2', readonly: true, cache: 'none', serial: 'S-1', queues: 4, onError: 'pause', slot: 7 },
+  ]);
+  assert.deepEqual(devicesOf('--cdrom', 'a,b.iso', '--cdrom', 'none'), [{ kind: 'virtio-scsi', drives: [{ kind: 'cdrom', file: '/here/a,b.iso' }, { kind: 'cdrom', file: null }] }]);
+  assert.deepEqual(devicesOf('--net', 'user', '--net', 'user,forward=tcp:2222:22,forward=udp:[::1]:53:5353,forward=TCP:0.0.0.0:80:8080,mac=52:54:00:AB:cd:EF,link=down', '--net', 'tap=vnet0,queues=2', '--net', 'none,slot=9'), [
+    { kind: 'virtio-net', backend: { kind: 'user', forwards: [] } },
+    {
+      kind: 'virtio-net', mac: '52:54:00:ab:cd:ef', linkUp: false,
+      backend: { kind: 'user', forwards: [{ protocol: 'tcp', host: 2222, guest: 22 }, { protocol: 'udp', address: '::1', host: 53, guest: 5353 }, { protocol: 'tcp', address: '0.0.0.0', host: 80, guest: 8080 }] },
+    },
+    { kind: 'virtio-net', backend: { kind: 'tap', name: 'vnet0', queues: 2 } },
+    { kind: 'virtio-net', backend: { kind: 'none' }, slot: 9 },
+  ]);
+  assert.deepEqual(devicesOf('--share', 'src=../x,readonly', '--share', 'a=/b=c'), [
+    { kind: 'virtio-9p', tag: 'src', folder: '/x', readonly: true },
+    { kind: 'virtio-9p', tag: 'a', folder: '/b=c' },
+  ]);
+  assert.deepEqual(devicesOf('--device', 'virtio-console,ports=3', '--device', 'virtio-vsock,cid=42,slot=8', '--device', 'virtio-rng,rings=packed'), [
+    { kind: 'virtio-console', ports: 3 }, { kind: 'virtio-vsock', cid: 42, slot: 8 }, { kind: 'virtio-rng', rings: 'packed' },
+  ]);
+});
+
+test('devices that make no sense, and two that cannot be together', () => {
+  const wrong: [string[], RegExp][] = [
+    [['--disk', ''], /name is empty/], [['--disk', 'a,readonyl'], /"readonyl" is no option of it: there are format=…, readonly/], [['--disk', 'a,format=vmdk'], /raw or qcow2/],
+    [['--disk', 'a,cache=fast'], /writeback, none or unsafe/], [['--disk', 'a,readonly,readonly'], /given twice/], [['--disk', 'a,serial=with space'], /1 to 20 letters/], [['--disk', 'a,queues=99'], /at most 16/],
+    [['--disk', 'a,mac=1'], /no option/], [['--disk', 'a,slot=two'], /no number/], [['--disk', 'a,slot=2'], /the display's/], [['--disk', 'a', '--disk', 'a'], /in this machine twice/],
+    [['--cdrom', ''], /name is empty/], [['--net', 'bridge'], /user, tap=NAME and none/], [['--net', 'user,forward=2222:22'], /forwards nothing/], [['--net', 'user,forward=tcp:0:22'], /1 to 65535/],
+    [['--net', 'user,forward=tcp:2222:70000'], /1 to 65535/], [['--net', 'user,forward=tcp:2222:22,forward=tcp:2222:23'], /tcp 127\.0\.0\.1:2222 is forwarded twice/],
+    [['--net', 'user,forward=tcp:2222:22', '--net', 'user,forward=tcp:0.0.0.0:2222:22'], /forwarded twice/], [['--net', 'tap='], /1 to 15/], [['--net', 'tap=a,queues=9'], /at most 8/],
+    [['--net', 'user,queues=2'], /no option/], [['--net', 'user,mac=01:00:5e:00:00:01'], /a group's/], [['--net', 'user,link=maybe'], /up or down/], [['--net', 'tap=a', '--net', 'tap=a'], /use the interface a/],
+    [['--share', 'src'], /TAG=FOLDER/], [['--share', '=x'], /TAG=FOLDER/], [['--share', 'src='], /TAG=FOLDER/], [['--share', 'a b=/x'], /without spaces/], [['--share', 'a=/x', '--share', 'a=/y'], /the tag "a"/],
+    [['--device', 'virtio-blk,file=x'], /said by --disk/], [['--device', 'virtio-rng,ports=2'], /no option/], [['--device', 'virtio-input'], /keyboard or a tablet|form/], [['--device', 'virtio-vsock,cid=2'], /from 3 on/],
+    [['--device', 'virtio-balloon', '--device', 'virtio-balloon'], /at most one balloon/],
+  ];
+  for (const [words, why] of wrong) refusedDevice(words, why);
+  // The same image twice, and the same port at two addresses: that is fine.
+  assert.equal(devicesOf('--disk', 'a,readonly', '--cdrom', 'a', '--net', 'user,forward=tcp:127.0.0.1:80:80,forward=tcp:127.0.0.2:80:80,forward=udp:80:80,forward=tcp:[::]:80:80')?.length, 3);
+});
+
+test('create, change', () => {
+  const created = parse('create Box --kernel k --disk d');
+  assert.ok(created.command === 'create');
+  assert.deepEqual(created.machine, { name: 'Box', memory: 512 * MiB, cpus: 1, boot: { kernel: '/here/k', initrd: undefined, append: '' }, display: { kind: 'canvas' }, devices: [{ kind: 'virtio-blk', file: '/here/d' }] });
+  refused('create --kernel k', /name is missing/);
+  refused('create a b --kernel k', /one word too many/);
+  refused('create a', /--kernel FILE is missing/);
+  assert.deepEqual(parse('change m cd x.iso'), { command: 'change', name: 'm', change: { kind: 'medium', drive: 0, file: '/here/x.iso' } });
+  assert.deepEqual(parse('change m cd --eject --drive 1 --slot 4'), { command: 'change', name: 'm', slot: 4, change: { kind: 'medium', drive: 1, file: null } });
+  assert.deepEqual(parse('change m link down'), { command: 'change', name: 'm', change: { kind: 'link', up: false } });
+  refused('change m', /or cd or link is missing/);
+  refused('change m cd', /file or --eject is missing/);
+  refused('change m cd x --eject', /not both/);
+  refused('change m link', /up or down/);
+  refused('change m link up --drive 1', /belong to cd/);
+  refused('change m fan up', /"fan" is not/);
+  refused('change m cd x --slot 32', /0 to 31/);
 });
 
 test('memory: sizes as people write them, and silly ones', () => {

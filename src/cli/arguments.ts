@@ -1,14 +1,18 @@
 // The command line: from words to a request that is right in itself, or a problem with code "usage". Nothing is opened or started here.
 import { isAbsolute, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import * as v from 'valibot';
 import type { GiveMode } from '../shared/passthrough.ts';
 import type { NewMachine } from '../shared/protocol/front.ts';
-import { MAX_CPUS, MAX_MEMORY, MIN_MEMORY } from '../shared/machine-config.ts';
+import type { DeviceChange } from '../shared/device-change.ts';
+import { conflictsOf } from '../shared/device-conflicts.ts';
+import { deviceConfig, MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY } from '../shared/machine-config.ts';
 import { REMOVE_SECONDS, type Backend } from '../shared/protocol/machine.ts';
 import { canonicalAddress } from '../main/lease/protocol.ts';
 import { parseDevice, parseHostDevice, type DeviceWish } from './device-words.ts';
 import { HELP } from './help.ts';
 import { usage } from './usage.ts';
+import { VIRTIO_OPTIONS, virtioDevices } from './virtio-words.ts';
 
 const MiB = 2 ** 20;
 const DEFAULT_MEMORY = 512 * MiB;
@@ -26,8 +30,10 @@ export type Request =
   | { command: 'list'; json: boolean }
   | { command: 'screenshot'; name: string; file: string }
   | { command: 'device'; action: 'list'; name: string; json: boolean }
-  | { command: 'device'; action: 'add'; name: string; device: DeviceWish }
+  | { command: 'device'; action: 'add'; name: string; devices: DeviceWish[]; /** A running machine has them after its next start, too. */ keep: boolean }
   | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
+  | { command: 'create'; machine: NewMachine }
+  | { command: 'change'; name: string; /** Found out unless told. */ slot?: number; change: DeviceChange }
   | { command: 'serve'; port: number; backend?: Backend }
   | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean; lab: boolean }
   | { command: 'plan'; machine: string; addresses: string[]; mode: GiveMode; json: boolean }
@@ -107,11 +113,32 @@ function display(text: string): NewMachine['display'] {
   return oneOf(text, '--display', ['canvas', 'none'] as const) === 'canvas' ? { kind: 'canvas' } : { kind: 'none' };
 }
 
-function parseRun(args: string[], cwd: string): Request {
-  const { values } = words('run', args, {
-    kernel: { type: 'string' }, initrd: { type: 'string' }, append: { type: 'string' }, memory: { type: 'string' }, cpus: { type: 'string' },
-    serial: { type: 'string' }, display: { type: 'string' }, device: { type: 'string', multiple: true }, 'vfio-pci': { type: 'string', multiple: true }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS,
-  }, { least: 0, most: 0, what: '' });
+const MACHINE_OPTIONS: Options = {
+  kernel: { type: 'string' }, initrd: { type: 'string' }, append: { type: 'string' }, memory: { type: 'string' }, cpus: { type: 'string' }, display: { type: 'string' },
+  ...VIRTIO_OPTIONS, device: { type: 'string', multiple: true }, 'vfio-pci': { type: 'string', multiple: true },
+};
+
+type Values = ReturnType<typeof words>['values'];
+
+/** Throws when two of the devices cannot be in one machine. */
+function together(devices: DeviceWish[], command: string): DeviceWish[] {
+  const [conflict] = conflictsOf(devices.map((each) => v.parse(deviceConfig, each)));
+  if (conflict !== undefined) throw usage(command, conflict.message);
+  return devices;
+}
+
+/** All devices that the options ask for. */
+function devicesIn(values: Values, cwd: string, command: string): DeviceWish[] {
+  const list = (name: string) => (values[name] ?? []) as string[];
+  return together([
+    ...virtioDevices(values as Parameters<typeof virtioDevices>[0], cwd),
+    ...list('device').map((each) => parseDevice(each, '--device ', cwd)),
+    ...list('vfio-pci').map((each) => parseHostDevice(each, cwd)),
+  ], command);
+}
+
+/** What MACHINE_OPTIONS describe. @param screen the display unless told */
+function machineIn(values: Values, cwd: string, command: string, screen: 'canvas' | 'none'): Omit<NewMachine, 'name'> {
   const text = (name: string) => values[name] as string | undefined;
   const path = (name: string) => {
     const given = text(name);
@@ -120,21 +147,26 @@ function parseRun(args: string[], cwd: string): Request {
     return isAbsolute(given) ? given : resolve(cwd, given);
   };
   const kernel = path('kernel');
-  if (kernel === undefined) throw usage('run', '--kernel FILE is missing.', '"vitrine help run" shows what there is.');
+  if (kernel === undefined) throw usage(command, '--kernel FILE is missing.', `"vitrine help ${command}" shows what there is.`);
+  return {
+    memory: text('memory') === undefined ? DEFAULT_MEMORY : memorySize(text('memory')!),
+    cpus: text('cpus') === undefined ? 1 : wholeNumber(text('cpus')!, '--cpus', 1, MAX_CPUS, 'the number of CPUs'),
+    boot: { kernel, initrd: path('initrd'), append: text('append') ?? '' },
+    display: display(text('display') ?? screen),
+    devices: devicesIn(values, cwd, command),
+  };
+}
+
+function parseRun(args: string[], cwd: string): Request {
+  const { values } = words('run', args, { ...MACHINE_OPTIONS, serial: { type: 'string' }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS }, { least: 0, most: 0, what: '' });
+  const machine = machineIn(values, cwd, 'run', 'none');
   return {
     command: 'run',
-    serial: oneOf(text('serial') ?? 'stdio', '--serial', ['stdio', 'none'] as const),
+    serial: oneOf((values.serial as string | undefined) ?? 'stdio', '--serial', ['stdio', 'none'] as const),
     backend: backend(values),
     machine: {
-      name: `${kernel.split('/').at(-1)} (vitrine run)`.slice(-200),
-      memory: text('memory') === undefined ? DEFAULT_MEMORY : memorySize(text('memory')!),
-      cpus: text('cpus') === undefined ? 1 : wholeNumber(text('cpus')!, '--cpus', 1, MAX_CPUS, 'the number of CPUs'),
-      boot: { kernel, initrd: path('initrd'), append: text('append') ?? '' },
-      display: display(text('display') ?? 'none'),
-      devices: [
-        ...((values.device ?? []) as string[]).map((each) => parseDevice(each, '--device ')),
-        ...((values['vfio-pci'] ?? []) as string[]).map((each) => parseHostDevice(each, cwd)),
-      ],
+      name: `${machine.boot.kernel.split('/').at(-1)} (vitrine run)`.slice(-MAX_NAME),
+      ...machine,
       onReset: 'stop',
       testDevices: true,
       exitOnHalt: values['exit-on-halt'] === true,
@@ -142,7 +174,34 @@ function parseRun(args: string[], cwd: string): Request {
   };
 }
 
-function parseDeviceCommand(args: string[]): Request {
+function parseCreate(args: string[], cwd: string): Request {
+  const { values, positionals } = words('create', args, MACHINE_OPTIONS, { least: 1, most: 1, what: 'the machine\'s name' });
+  const name = positionals[0]!.trim();
+  if (name === '' || name.length > MAX_NAME) throw usage('create', `a name has 1 to ${MAX_NAME} characters.`);
+  return { command: 'create', machine: { name, ...machineIn(values, cwd, 'create', 'canvas') } };
+}
+
+function slotNumber(text: string): number {
+  return wholeNumber(text, 'slot', 0, 31, 'a slot');
+}
+
+function parseChange(args: string[], cwd: string): Request {
+  const { values, positionals } = words('change', args, { eject: { type: 'boolean' }, drive: { type: 'string' }, slot: { type: 'string' } }, { least: 2, most: 3, what: 'the machine\'s name, or cd or link' });
+  const [name, what, how] = positionals as [string, string, string | undefined];
+  const slot = values.slot === undefined ? {} : { slot: slotNumber(values.slot as string) };
+  if (what === 'link') {
+    if (values.eject === true || values.drive !== undefined) throw usage('change', '--eject and --drive belong to cd.');
+    if (how !== 'up' && how !== 'down') throw usage('change', 'link is up or down.');
+    return { command: 'change', name, ...slot, change: { kind: 'link', up: how === 'up' } };
+  }
+  if (what !== 'cd') throw usage('change', `"${what}" is not cd or link.`);
+  if ((how === undefined) !== (values.eject === true)) throw usage('change', how === undefined ? 'the medium\'s file or --eject is missing.' : 'a medium is put in or ejected, not both.');
+  if (how === '') throw usage('change', 'the file\'s name is empty.');
+  const drive = values.drive === undefined ? 0 : wholeNumber(values.drive as string, '--drive', 0, 63, 'a drive');
+  return { command: 'change', name, ...slot, change: { kind: 'medium', drive, file: how === undefined ? null : isAbsolute(how) ? how : resolve(cwd, how) } };
+}
+
+function parseDeviceCommand(args: string[], cwd: string): Request {
   const [action = '', ...rest] = args;
   const name = "the machine's name";
   switch (action) {
@@ -151,13 +210,15 @@ function parseDeviceCommand(args: string[]): Request {
       return { command: 'device', action, name: positionals[0]!, json: values.json === true };
     }
     case 'add': {
-      const { positionals } = words('device', rest, {}, { least: 2, most: 2, what: `${name} or the device` });
-      return { command: 'device', action, name: positionals[0]!, device: parseDevice(positionals[1]!) };
+      const { values, positionals } = words('device', rest, { ...VIRTIO_OPTIONS, keep: { type: 'boolean' } }, { least: 1, most: 2, what: name });
+      const devices = [...(positionals[1] === undefined ? [] : [parseDevice(positionals[1], '', cwd)]), ...devicesIn(values, cwd, 'device')];
+      if (devices.length === 0) throw usage('device', 'the device is missing.', '"vitrine help device" shows what there is.');
+      return { command: 'device', action, name: positionals[0]!, devices: together(devices, 'device'), keep: values.keep === true };
     }
     case 'remove': {
       const { values, positionals } = words('device', rest, { force: { type: 'boolean' }, timeout: { type: 'string' } }, { least: 2, most: 2, what: `${name} or the slot` });
       const seconds = values.timeout === undefined ? REMOVE_SECONDS : wholeNumber(values.timeout as string, '--timeout', 0, MAX_REMOVE_SECONDS, 'the time in seconds');
-      return { command: 'device', action, name: positionals[0]!, slot: wholeNumber(positionals[1]!, 'slot', 0, 31, 'a slot'), force: values.force === true, seconds };
+      return { command: 'device', action, name: positionals[0]!, slot: slotNumber(positionals[1]!), force: values.force === true, seconds };
     }
     default:
       throw usage('device', action === '' ? 'list, add or remove is missing.' : `"${action}" is not list, add or remove.`, '"vitrine help device" shows what there is.');
@@ -202,7 +263,11 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       return { command, name: positionals[0], file: positionals[1] };
     }
     case 'device':
-      return parseDeviceCommand(rest);
+      return parseDeviceCommand(rest, cwd);
+    case 'create':
+      return parseCreate(rest, cwd);
+    case 'change':
+      return parseChange(rest, cwd);
     case 'serve': {
       const { values } = words(command, rest, { port: { type: 'string' }, ...BACKEND_OPTIONS }, none);
       return { command, port: values.port === undefined ? 0 : wholeNumber(values.port as string, '--port', 0, 65535, 'a port'), backend: backend(values) };

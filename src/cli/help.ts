@@ -16,20 +16,35 @@ const EXITS = `Exit codes
 const BACKENDS = `  --kvm  --lab        run on KVM, or in the lab (an emulated host), whatever the probe finds`;
 
 const DEVICES = `KIND is vfio-pci,ADDRESS[,rom=FILE|off][,slot=N], a
-                      device of this computer, or pci-test, a device for tests of guests. Options of that: slot=N (1 to 30, not
-                      2; a free one unless told), functions=N (1 to 8), window=SIZE of its 64-bit BAR, dirty-log, shared-msix`;
+                      device of this computer; virtio-rng, virtio-balloon, virtio-console[,ports=N], virtio-input,form=keyboard|tablet or
+                      virtio-vsock,cid=N, with slot=N and rings=packed; or pci-test, a device for tests of guests. Options of that: slot=N (1 to
+                      30, not 2; a free one unless told), functions=N (1 to 8), window=SIZE of its 64-bit BAR, dirty-log, shared-msix`;
+
+const VIRTIO = `  --disk FILE[,format=raw|qcow2][,readonly][,cache=writeback|none|unsafe][,serial=TEXT][,queues=N][,on-error=report|pause]
+                      a disk (virtio-blk): an image or a block device. Its format is found out unless told. cache=none goes past the page cache,
+                      unsafe ignores flushes. on-error=pause stops the machine when the computer cannot read or write
+  --cdrom FILE|none   a CD-ROM drive (virtio-scsi) with this image in it, or empty. Several share one controller
+  --net user[,forward=tcp:[ADDRESS:]2222:22]…|tap=NAME[,queues=N]|none[,mac=ADDRESS][,link=up|down]
+                      a network card (virtio-net): by passt without any rights, its ports forwarded from 127.0.0.1 or ADDRESS; on an interface
+                      that was prepared for you; or without a cable
+  --share TAG=FOLDER[,readonly]
+                      a folder of this computer (9P). In the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt
+                      Each of these four may be given several times, and takes slot=N (but --cdrom). A comma in a file's name is written
+                      twice (but with --cdrom).`;
 
 export const HELP: Record<string, string> = {
   '': `Usage: vitrine COMMAND …
 
   run         run a kernel in the foreground, its serial port on the terminal
+  create      make a machine of the library
   start       start machines of the library
   stop        ask machines to shut down, and wait; --force cuts them off
   pause       pause machines
   resume      let them go on
   list        list the machines
   screenshot  save a machine's screen as a PNG
-  device      list, add and remove PCI devices of a running machine
+  device      list, add and remove disks, networks, folders and other devices of a machine
+  change      put another CD in, plug a network cable in or pull it, while the machine runs
   serve       open the window's pages to a browser on this computer
   devices     which devices of this computer can be given to machines, and why not
   plan        what giving devices to a machine would change, and how it is undone
@@ -54,8 +69,9 @@ Runs a machine that lives as long as this command. Its kernel is a Linux bzImage
   --serial stdio|none the first serial port on this terminal (default), or nowhere. Ctrl+A X ends the machine, Ctrl+A Ctrl+A is Ctrl+A
   --display none|canvas
                       no screen (default), or one that any open window of Vitrine shows
+${VIRTIO}
   --device KIND[,OPTION…]
-                      a PCI device; may be given several times. ${DEVICES}
+                      another PCI device; may be given several times. ${DEVICES}
   --vfio-pci ADDRESS[,rom=FILE|off][,slot=N]
                       a device of this computer, bound to vfio-pci; may be given several times. Its expansion ROM is its own, a file's, or none
   --exit-on-halt      end when every CPU has halted with interrupts off
@@ -78,13 +94,29 @@ Presses the power button and waits until the machine is off, at most 60 seconds 
   screenshot: `Usage: vitrine screenshot NAME FILE.png
 
 Saves the machine's screen as it stands. "-" writes to standard output.`,
+  create: `Usage: vitrine create NAME --kernel FILE [options]
+
+Makes a machine of the library and prints its id. It has a screen (--display canvas) unless told. The options are those of "vitrine run", but for
+--serial, --exit-on-halt, --kvm and --lab.
+
+${VIRTIO}`,
   device: `Usage: vitrine device list NAME [--json]
-       vitrine device add NAME KIND[,OPTION…]
+       vitrine device add NAME [--disk …] [--cdrom …] [--net …] [--share …] [KIND[,OPTION…]] [--keep]
        vitrine device remove NAME SLOT [--force] [--timeout SECONDS]
 
-Lists the PCI devices of a running machine; adds one, and prints its slot; asks the guest to give one back, and waits until it is gone, at most 30
-seconds or what --timeout says. --force takes it out without asking: a guest that uses it may not bear that.
-${DEVICES}`,
+Lists the PCI devices of a machine; adds some, and prints their slots; takes one away. A machine that is off has it, or has it no more, from its
+next start on. One that runs has a new device at once, until it ends, or with --keep after its next start, too; to give one back the guest is asked,
+and it is waited for until it is gone, at most 30 seconds or what --timeout says. --force takes it out without asking: a guest that uses it may not
+bear that.
+
+${VIRTIO}
+  ${DEVICES}`,
+  change: `Usage: vitrine change NAME cd FILE [--slot N] [--drive N]
+       vitrine change NAME cd --eject [--slot N] [--drive N]
+       vitrine change NAME link up|down [--slot N]
+
+Puts another medium into a CD-ROM drive, or takes it out; plugs the cable of a network card in, or pulls it. At once if the machine runs, and for its
+next starts. --slot says which controller or card, when there are several; --drive which drive of the controller, from 0 (default) on.`,
   serve: `Usage: vitrine serve [--port N] [--kvm | --lab]
 
 Prints an address that opens Vitrine in a browser on this computer, and serves it until Ctrl+C. Machines run on.

@@ -1,9 +1,10 @@
-// The commands on machines of the library: start, stop, pause, resume, list, screenshot. They speak to the machines themselves, so no
+// The commands on machines of the library: create, start, stop, pause, resume, list, screenshot, their devices. They speak to the machines themselves, so no
 // window needs to be open.
 import { writeFileSync } from 'node:fs';
 import type { Problem } from '../shared/errors.ts';
 import { sentence, toProblem, VitrineError } from '../shared/errors.ts';
-import type { LibraryEntry } from '../shared/protocol/front.ts';
+import { whyNotFor, type DeviceChange } from '../shared/device-change.ts';
+import type { LibraryEntry, NewMachine } from '../shared/protocol/front.ts';
 import type { Progress } from '../shared/protocol/wire.ts';
 import { isHeld, lastOutcome } from '../vmm/server/run-record.ts';
 import { claimsOf } from '../main/host-devices/claims.ts';
@@ -13,10 +14,10 @@ import { hostPlace, leaseOn } from '../main/passthrough/place.ts';
 import { settleDevices } from '../main/passthrough/before-start.ts';
 import { hostDevicesOf } from '../shared/machine-config.ts';
 import type { MachineConfig } from '../shared/machine-config.ts';
+import { addDevice, changeDevice as changeDeviceOf, devicesOf, removeDevice as removeDeviceOf, type DevicePlace } from '../main/devices/change.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
 import { entryOf } from '../main/front/tracker.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
-import { addDeviceTo } from '../main/launcher/host-lease.ts';
 import { connectRunning, firstState, startMachine, whyThere } from '../main/launcher/launch.ts';
 import { ensureBuiltins } from '../main/library/builtin.ts';
 import { Library } from '../main/library/library.ts';
@@ -161,44 +162,67 @@ export function pauseOrResume(which: 'pause' | 'resume', names: string[], output
   });
 }
 
+interface ListedDevice {
+  slot: number;
+  function: number;
+  label: string;
+  kind?: string;
+  removable: boolean;
+}
+
+/** Of a machine that is off: what its file says. */
+function devicesInFile(library: Library, id: string): ListedDevice[] {
+  return devicesOf(library, id).map(({ slot, kind }) => ({ slot, function: 0, label: kind, kind, removable: true }));
+}
+
 export function listDevices(name: string, json: boolean, output: Output): Promise<number> {
-  const attempted = 'list the devices';
-  return forEach([name], output, attempted, async (id, library) => {
-    const connection = await connected(library, id, attempted);
+  return forEach([name], output, 'list the devices', async (id, library) => {
+    const connection = await connectRunning(library.folderOf(id), id);
     try {
-      const { devices } = await connection.client.call('listDevices', {});
+      const devices: ListedDevice[] = connection === null ? devicesInFile(library, id) : (await connection.client.call('listDevices', {})).devices;
       if (json) output.out(`${JSON.stringify(devices, null, 2)}\n`);
       else output.out(table([['SLOT', 'REMOVABLE', 'DEVICE'], ...devices.map((each) => [`${each.slot}.${each.function}`, each.removable ? 'yes' : 'no', each.label])]));
     } finally {
-      connection.close();
+      connection?.close();
     }
   });
 }
 
-export function addDevice(name: string, device: DeviceWish, output: Output): Promise<number> {
-  const attempted = 'add the device';
-  return forEach([name], output, attempted, async (id, library) => {
-    const connection = await connected(library, id, attempted);
-    try {
-      const { slot, told } = await addDeviceTo(connection, await firstState(connection), device);
+export async function create(machine: NewMachine, output: Output): Promise<number> {
+  output.out(`${(await openLibrary()).create(machine)}\n`);
+  return EXIT_OK;
+}
+
+/** The machine's devices change at its process, if it runs, and in its file. */
+function place(library: Library): DevicePlace {
+  return { library, env: process.env };
+}
+
+export function addDevices(name: string, devices: readonly DeviceWish[], keep: boolean, output: Output): Promise<number> {
+  return forEach([name], output, 'add the device', async (id, library) => {
+    for (const device of devices) {
+      const { slot, told } = await addDevice(place(library), id, device, { keep });
       output.out(`${slot}\n`);
       if (!told) output.err('The guest does not listen for new devices: it finds this one when it looks for PCI devices again.\n');
-    } finally {
-      connection.close();
     }
   });
 }
 
 export function removeDevice(name: string, slot: number, options: { force: boolean; seconds: number }, output: Output): Promise<number> {
-  const attempted = 'remove the device';
-  return forEach([name], output, attempted, async (id, library) => {
-    const connection = await connected(library, id, attempted);
-    try {
-      await connection.client.call('removeDevice', { slot, ...options });
-    } finally {
-      connection.close();
-    }
-  });
+  return forEach([name], output, 'remove the device', (id, library) => removeDeviceOf(place(library), id, slot, options));
+}
+
+/** The device that a change means when nobody said which: the only one that it fits. */
+function meantBy(change: DeviceChange, library: Library, id: string): number {
+  const fitting = devicesOf(library, id).filter((device) => whyNotFor(device, change) === null);
+  if (fitting.length === 1) return fitting[0]!.slot;
+  const what = change.kind === 'link' ? 'network card' : 'controller with such a CD-ROM drive';
+  const why = fitting.length === 0 ? `it has no ${what}.` : `it has several: slots ${fitting.map(({ slot }) => slot).join(', ')}.`;
+  throw new VitrineError({ attempted: 'change the device', on: library.config(id).name, why, remedy: fitting.length === 0 ? '`vitrine device add` adds one.' : 'Say which with --slot.', code: fitting.length === 0 ? 'no-such-device' : 'usage' });
+}
+
+export function changeDevice(name: string, slot: number | undefined, change: DeviceChange, output: Output): Promise<number> {
+  return forEach([name], output, 'change the device', (id, library) => changeDeviceOf(place(library), id, slot ?? meantBy(change, library, id), change));
 }
 
 export function screenshot(name: string, file: string, output: Output): Promise<number> {

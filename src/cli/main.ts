@@ -12,7 +12,7 @@ import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
 import { bind, helper, installIt, release, removeIt } from './lease.ts';
 import type { Output } from './machines.ts';
-import { addDevice, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
+import { addDevices, changeDevice, create, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
 import { plan } from './plan.ts';
 import { revertUnlessKept } from './revert.ts';
 import { run } from './run.ts';
@@ -66,8 +66,12 @@ async function perform(request: Request): Promise<number> {
       return screenshot(request.name, request.file, output);
     case 'device':
       if (request.action === 'list') return listDevices(request.name, request.json, output);
-      if (request.action === 'add') return addDevice(request.name, request.device, output);
+      if (request.action === 'add') return addDevices(request.name, request.devices, request.keep, output);
       return removeDevice(request.name, request.slot, { force: request.force, seconds: request.seconds }, output);
+    case 'create':
+      return create(request.machine, output);
+    case 'change':
+      return changeDevice(request.name, request.slot, request.change, output);
     case 'serve':
       wish(request.backend);
       await serve(request.port, (line) => output.out(`${line}\n`));

@@ -1,5 +1,6 @@
 // A machine as it lies on disk: `machines/ID/machine.json` in the library. Version 1.
 import * as v from 'valibot';
+import { conflictsOf } from './device-conflicts.ts';
 import { virtioVariants } from './virtio-config.ts';
 
 export const CONFIG_VERSION = 1;
@@ -86,6 +87,21 @@ export type VirtioConfig = Extract<DeviceConfig, { kind: `virtio-${string}` }>;
 /** The configuration of one kind of virtio device: `VirtioConfigOf<'virtio-blk'>`. */
 export type VirtioConfigOf<Kind extends VirtioConfig['kind']> = Extract<VirtioConfig, { kind: Kind }>;
 
+/** The devices of one machine, with what cannot be together found (device-conflicts.ts). */
+const deviceList = v.pipe(v.array(deviceConfig), v.rawCheck(({ dataset, addIssue }) => {
+  if (!dataset.typed) return;
+  const devices = dataset.value;
+  for (const { device, path, message } of conflictsOf(devices)) {
+    let input: unknown = devices;
+    const items = [device, ...path].map((key) => {
+      const item = { type: 'unknown' as const, origin: 'value' as const, input, key, value: (input as Record<string | number, unknown>)[key] };
+      input = item.value;
+      return item;
+    });
+    addIssue({ message, path: items as [typeof items[0], ...typeof items] });
+  }
+}));
+
 export const machineConfig = v.object({
   version: v.literal(CONFIG_VERSION),
   /** Stable, also the folder's name: lower-case letters, digits and dashes. */
@@ -104,7 +120,7 @@ export const machineConfig = v.object({
   boot,
   display: v.optional(display, { kind: 'canvas', width: 1280, height: 800 }),
   /** PCI devices, in the order in which they take the slots that are free. */
-  devices: v.optional(v.array(deviceConfig), []),
+  devices: v.optional(deviceList, []),
   /** What a guest's reset does, and what a triple fault does: boot again, or end the machine. */
   onReset: v.optional(v.picklist(['restart', 'stop']), 'restart'),
   /** Devices for test guests: the debug port 0xE9 and isa-debug-exit at 0xF4. */

@@ -34,13 +34,15 @@ const scsiDrive = v.variant('kind', [
 ], 'A SCSI drive is a "cdrom" or a "disk".');
 
 /** Who may reach a forwarded port: 127.0.0.1 unless told. */
-const forward = v.object({
+export const forward = v.object({
   protocol: v.optional(v.picklist(['tcp', 'udp'], 'A port is forwarded by tcp or udp.'), 'tcp'),
   address: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-fA-F:.]+$/, 'The address of a forwarded port is one of this computer\'s, in numbers.'))),
   /** On this computer. */
   host: port,
   guest: port,
 });
+
+export type Forward = v.InferOutput<typeof forward>;
 
 const netBackend = v.variant('kind', [
   /** By passt, without any rights. */

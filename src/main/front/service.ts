@@ -18,6 +18,7 @@ import type { Claim } from '../host-devices/findings/finding.ts';
 import { TREE_VARIABLE } from '../host-devices/roots.ts';
 import type { Reader } from '../host-devices/watch.ts';
 import { DeviceWatch, readOnce, startReader } from '../host-devices/watch.ts';
+import { addDevice, changeDevice, removeDevice, replaceDevice } from '../devices/change.ts';
 import { vitrineVersion } from '../install.ts';
 import type { BackendChoice } from '../launcher/backend.ts';
 import { chooseBackend } from '../launcher/backend.ts';
@@ -162,6 +163,10 @@ export class FrontService {
       await (tracker === undefined ? start() : tracker.launching(start));
       return {};
     },
+    addDevice: ({ id, device }) => this.#looking(() => addDevice(this.#options, id, device, { keep: true })),
+    removeDevice: ({ id, slot, force, seconds }) => this.#looking(() => removeDevice(this.#options, id, slot, { force, seconds }).then(() => ({}))),
+    changeDevice: ({ id, slot, change }) => this.#looking(() => changeDevice(this.#options, id, slot, change).then(() => ({}))),
+    replaceDevice: ({ id, slot, device }) => this.#looking(() => replaceDevice(this.#options, id, slot, device).then(() => ({}))),
     devicesFor: ({ id }, { signal }) => this.#read(this.#options.library.config(id), signal),
     planDevices: async (choice, { signal }) => planFor(await this.#question(choice, signal)),
     giveDevices: (choice, { progress, signal }) => this.#changing(choice.id, async () => giveDevices(choice, await this.#question(choice, signal), this.#performing(progress, signal))),
@@ -258,6 +263,15 @@ export class FrontService {
 
   #performing(progress: Performing['progress'], signal: AbortSignal): Performing {
     return { library: this.#options.library, place: this.#place, progress, signal };
+  }
+
+  /** Does it, and looks at the machines' files after it. A guest that does not give a device back keeps nobody from another change. */
+  async #looking<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } finally {
+      this.#watcher?.look();
+    }
   }
 
   /** Does it after what is under way for the same machine; '' for the computer. */

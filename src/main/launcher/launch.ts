@@ -3,7 +3,7 @@
 // machine's log. A start is done when the machine's socket answers, or when the process is gone and has said why.
 import { spawn } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readSync, renameSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Problem } from '../../shared/errors.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import type { MachineConfig } from '../../shared/machine-config.ts';
@@ -18,6 +18,7 @@ import type { BackendChoice } from './backend.ts';
 import { kernelKind } from './backend.ts';
 import { cleanEnvironment } from './environment.ts';
 import { lockedBytes } from '../lease/pinned.ts';
+import { checkDeviceFiles } from './device-files.ts';
 import { LEASE_DESCRIPTOR, leaseFor, spawnHolding } from './host-lease.ts';
 
 /** How often a start looks whether the machine answers, in milliseconds. */
@@ -173,6 +174,7 @@ export async function startMachine(options: StartOptions): Promise<void> {
   const entry = options.entry ?? (await entryFor(config, choice, folder));
   const socket = socketPathOf(config.id, env);
   const inLab = entry === entryPath('relay');
+  await failing(folder, async () => checkDeviceFiles(config.devices, { attempted: 'start the machine', ...(inLab ? { lab: dirname(folder) } : {}) }));
   const lease = inLab ? null : await failing(folder, () => leaseFor(config, options.lease));
   progress({ done: 0, text: inLab ? 'Starting the machine in the lab' : 'Starting the machine' });
 

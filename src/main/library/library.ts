@@ -5,10 +5,11 @@ import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writ
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VitrineError } from '../../shared/errors.ts';
-import type { MachineConfig } from '../../shared/machine-config.ts';
+import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
 import { CONFIG_VERSION, machineConfig } from '../../shared/machine-config.ts';
 import type { MachineChanges, NewMachine } from '../../shared/protocol/front.ts';
 import { issuesText } from '../../shared/protocol/wire.ts';
+import { withSlots } from '../../shared/slots.ts';
 import { removeLeftovers, syncFolder, writeFileAtomic } from '../../vmm/server/atomic-file.ts';
 import type { Lock } from '../../vmm/server/lock.ts';
 import { lockWithin } from '../../vmm/server/lock.ts';
@@ -19,6 +20,10 @@ import { readMachine } from './machine-file.ts';
 
 /** Names that begin so are no machines: machines in the making, and ones being removed. */
 const HIDDEN = '.';
+/** Held while a machine's file is changed: its devices change while it runs, too, when another holds the machine's own lock. */
+const CHANGE_LOCK_FILE = 'change.lock';
+/** Changes of a file come one after another, each a matter of moments; milliseconds. */
+const TURN = 5000;
 /** How long a change waits for another writer before it takes the machine to be running, in milliseconds. */
 const PATIENCE = 500;
 
@@ -44,6 +49,9 @@ function inWords(attempted: string, on: string, thrown: unknown): unknown {
 function serialise(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
+
+/** A device with the slot that it has. */
+export type PlacedDevice = DeviceConfig & { slot: number };
 
 export class Library {
   /** The folder of all machines' folders. */
@@ -139,18 +147,40 @@ export class Library {
     const attempted = 'change the machine';
     const lock = await this.#lock(id, attempted);
     try {
+      await this.#rewrite(id, attempted, () => changes);
+    } finally {
+      lock.release();
+    }
+  }
+
+  /**
+   * Changes the devices in a machine's file, also while it runs: then it was told of the change before. In the file each has its slot from now on.
+   * @param change gets them with their slots
+   */
+  async updateDevices(id: string, change: (devices: PlacedDevice[]) => readonly DeviceConfig[]): Promise<void> {
+    const attempted = 'change the devices';
+    this.read(id);
+    await this.#rewrite(id, attempted, ({ devices }) => ({ devices: withSlots(change(withSlots(devices, attempted)), attempted) }));
+  }
+
+  /** Puts members into a machine's file, one change after another. */
+  async #rewrite(id: string, attempted: string, change: (config: MachineConfig) => MachineChanges | Pick<MachineConfig, 'boot'>): Promise<void> {
+    const path = join(this.folderOf(id), CONFIG_FILE);
+    let lock: Lock | null = null;
+    try {
+      lock = await lockWithin(join(this.folderOf(id), CHANGE_LOCK_FILE), TURN);
+      if (lock === null) throw problem(attempted, id, 'its file is being changed by another window or command.', 'Try again.', 'machine-busy');
       const read = this.read(id);
       if ('damaged' in read) throw new VitrineError(read.damaged.problem);
-      const merged = { ...read.raw, ...changes };
+      const merged = { ...read.raw, ...change(read.config) };
       const checked = v.safeParse(machineConfig, merged);
       if (!checked.success) throw problem(attempted, read.config.name, issuesText(checked.issues), '', 'bad-machine');
-      const path = join(this.folderOf(id), CONFIG_FILE);
       removeLeftovers(path);
       writeFileAtomic(path, serialise({ ...merged, ...checked.output }));
     } catch (thrown) {
       throw inWords(attempted, id, thrown);
     } finally {
-      lock.release();
+      lock?.release();
     }
   }
 

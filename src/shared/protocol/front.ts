@@ -2,13 +2,16 @@
 // goes to /machine/ID, which is piped straight to the machine process.
 import * as v from 'valibot';
 import { hostDevicesSchema } from '../host-devices.ts';
-import { machineConfig } from '../machine-config.ts';
+import { deviceChange } from '../device-change.ts';
+import { deviceConfig, machineConfig } from '../machine-config.ts';
 import { deviceTroubleSchema, giveChoice, leasesSchema, planSchema, remedyRequest } from '../passthrough.ts';
-import { BACKENDS, outcomeSchema } from './machine.ts';
+import { BACKENDS, outcomeSchema, REMOVE_SECONDS } from './machine.ts';
 import type { Snapshot } from './wire.ts';
 import { nothing, problemSchema } from './wire.ts';
 
 const id = v.pipe(v.string(), v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'Not the id of a machine.'));
+
+const slotNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(31));
 
 /** How a machine looks from outside. `failed`: it is off, and its last run ended with `problem`. */
 export const LIBRARY_STATES = ['off', 'starting', 'running', 'paused', 'stopping', 'failed'] as const;
@@ -70,6 +73,17 @@ export const frontProtocol = {
     removeMachine: { params: v.object({ id }), result: nothing },
     /** Progress; answered once the machine's socket answers (also when it runs already), or with its problem. */
     startMachine: { params: v.object({ id }), result: nothing },
+    /** A device for a machine from now on, whether it runs or not. Devices of this computer have giveDevices. `told`: as machine.ts has it. */
+    addDevice: { params: v.object({ id, device: deviceConfig }), result: v.object({ slot: v.number(), told: v.boolean() }) },
+    /** Takes it out of the machine, of a running one when its guest has given it back, and out of its file. */
+    removeDevice: {
+      params: v.object({ id, slot: slotNumber, force: v.optional(v.boolean(), false), seconds: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(3600)), REMOVE_SECONDS) }),
+      result: nothing,
+    },
+    /** What can be changed while the machine runs: at once if it does, and in its file. */
+    changeDevice: { params: v.object({ id, slot: slotNumber, change: deviceChange }), result: nothing },
+    /** Other settings for a device of a machine that is off. */
+    replaceDevice: { params: v.object({ id, slot: slotNumber, device: deviceConfig }), result: nothing },
     /** The devices as they are judged for one machine: its memory, and what is its own already. */
     devicesFor: { params: v.object({ id }), result: hostDevicesSchema },
     /** What giving these groups to the machine would change; changes nothing. */

@@ -1,5 +1,6 @@
 // The protocol that a machine process serves on its Unix socket, and that a front pipes through under /machine/ID.
 import * as v from 'valibot';
+import { deviceChange } from '../device-change.ts';
 import { deviceConfig } from '../machine-config.ts';
 import type { CheckedParams, Result, Snapshot } from './wire.ts';
 import { nothing, problemSchema } from './wire.ts';
@@ -131,6 +132,8 @@ export const machineProtocol = {
       }),
       result: nothing,
     },
+    /** Changes a device that is in the machine, at once; the machine's file is the caller's to change. */
+    changeDevice: { params: v.object({ slot: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(31)), change: deviceChange }), result: nothing },
     /** The guest's screen as it stands, a PNG in base64. */
     screenshot: { params: nothing, result: v.object({ png: base64, width: v.number(), height: v.number() }) },
     /** Bytes for the guest's serial port; answered when the port has taken them all into its queue. */

@@ -1,6 +1,7 @@
 // What a machine is made of, put together on the control thread and taken apart at its end: KVM's parts, the devices and what serves them, the
 // screen, and a Worker per vCPU. What the parts have to say goes to `hooks`; what it means for the machine is machine.ts's business.
 import type { MachineConfig } from '../../shared/machine-config.ts';
+import { chooseSlots } from '../../shared/slots.ts';
 import { isVirtioDevice, type VirtioPci } from '../virtio/pci.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
 import { ScreenSource } from '../display/screen-source.ts';
@@ -16,7 +17,7 @@ import { writeChips } from './initial-chips.ts';
 import { entryFile } from './entry.ts';
 import { IoThreads } from './io-threads.ts';
 import { installKickHandler } from './kick.ts';
-import { chooseSlots, type PluggedDescription } from './plugged.ts';
+import type { PluggedDescription } from './plugged.ts';
 import { SerialInput } from './serial-input.ts';
 import { ServiceLoop } from './service-loop.ts';
 import { StatsWatch } from './stats-watch.ts';

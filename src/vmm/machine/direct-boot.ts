@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { SELECT_CPUS, SELECT_MAX_CPUS, SELECT_RAM_SIZE, FwCfgBuilder, type FwCfgItems } from '../devices/fw-cfg-items.ts';
 import { APM_CONTROL_PORT, PM_TIMER_BITS, SLEEP_TYPE_S4, SLEEP_TYPE_S5 } from '../devices/pm.ts';
 import { HOTPLUG_GPE, HOTPLUG_PORT, HOTPLUG_PORTS } from '../devices/pci-hotplug.ts';
+import { DEVICE_SLOTS } from '../../shared/slots.ts';
 import type { GuestMemory } from '../memory/guest-memory.ts';
 import { pciInterruptRouting } from '../pci/intx.ts';
 import { buildAcpi } from '../arch/x86/acpi/build.ts';
@@ -12,7 +13,6 @@ import { ACPI_NVS, ACPI_TABLES } from '../arch/x86/boot/low-memory.ts';
 import { programForDirectBoot } from '../arch/x86/chipset/chipset.ts';
 import { PM_SIZE } from '../arch/x86/layout.ts';
 import type { MachineDevices } from './devices.ts';
-import { DEVICE_SLOTS } from './plugged.ts';
 
 const RNG_SEED_BYTES = 32;
 

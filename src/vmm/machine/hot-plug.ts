@@ -7,6 +7,7 @@
 import { VitrineError } from '../../shared/errors.ts';
 import type { DeviceConfig } from '../../shared/machine-config.ts';
 import type { PluggedDevice } from '../../shared/protocol/machine.ts';
+import { chooseSlots } from '../../shared/slots.ts';
 import type { PciDevice } from '../pci/device.ts';
 import type { Slices } from '../sync/arena.ts';
 import type { InputForm } from '../virtio/input/model.ts';
@@ -14,7 +15,7 @@ import { isVirtioDevice } from '../virtio/pci.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import type { Equipment } from './equipment.ts';
 import type { IoThreads } from './io-threads.ts';
-import { buildPlugged, chooseSlots, type PluggedDescription } from './plugged.ts';
+import { buildPlugged, type PluggedDescription } from './plugged.ts';
 import type { MachineThread } from './thread.ts';
 
 /** What a vCPU's thread is told; see VcpuThreads.tell. */
@@ -88,6 +89,11 @@ export class HotPlug {
       if (device !== undefined && isVirtioDevice(device) && device.registers.session) return slot;
     }
     return undefined;
+  }
+
+  /** The device in this slot, as it was asked for; undefined when it is the machine's own, or none is there. */
+  configAt(slot: number): DeviceConfig | undefined {
+    return this.#busy.has(slot) ? undefined : this.#descriptions.get(slot)?.config;
   }
 
   #problem(attempted: string, why: string, remedy: string, code: string): VitrineError {

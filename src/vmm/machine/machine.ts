@@ -1,6 +1,7 @@
 // A machine, as its control thread has it: begins (assembly.ts has what it is made of), carries out what guests and people ask for (reset,
 // power, pause), and ends with an outcome. Everything here runs on the control thread; the vCPUs never wait for it.
 import { sentence, toProblem, VitrineError, type Problem } from '../../shared/errors.ts';
+import { changeWords, whyNotFor, type DeviceChange } from '../../shared/device-change.ts';
 import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
 import type { PointerInput, TabletInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome, PluggedDevice } from '../../shared/protocol/machine.ts';
@@ -345,6 +346,16 @@ export class Machine implements MachineControl {
       throw new VitrineError({ attempted: 'remove the device', on: this.#config.name, why: 'the guest is paused and cannot give it back.', remedy: 'Resume the machine first.', code: 'paused' });
     }
     await hotPlug.remove(slot, options);
+  }
+
+  async changeDevice(slot: number, change: DeviceChange): Promise<void> {
+    const attempted = 'change the device';
+    const built = this.#require(attempted);
+    const device = built.hotPlug.configAt(slot);
+    const why = device === undefined ? 'no device that can be changed is there.' : whyNotFor(device, change);
+    if (why !== null) throw new VitrineError({ attempted, on: `slot ${slot} of ${this.#config.name}`, why, remedy: '', code: device === undefined ? 'no-such-device' : 'wrong-device' });
+    await built.tellDevice(slot, change);
+    this.#log.say('info', `slot ${slot}: ${changeWords(change)}`);
   }
 
   async reset(): Promise<void> {

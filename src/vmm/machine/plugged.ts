@@ -1,7 +1,6 @@
-// The PCI devices that a machine's file asks for, or that are added while it runs: which slot each takes, what it needs of the host, and the
-// building of it, alike in every thread.
-import { VitrineError } from '../../shared/errors.ts';
-import { DISPLAY_SLOT, FIRST_SLOT, LAST_SLOT, type DeviceConfig, type HostDeviceConfig, type PciTestConfig } from '../../shared/machine-config.ts';
+// The PCI devices that a machine's file asks for, or that are added while it runs: what each needs of the host, and the building of it,
+// alike in every thread. Which slot it takes: src/shared/slots.ts.
+import type { HostDeviceConfig, PciTestConfig } from '../../shared/machine-config.ts';
 import { PciTest, type PciTestParts } from '../devices/pci-test/pci-test.ts';
 import type { PciTestStore } from '../devices/pci-test/parts.ts';
 import type { Platform } from '../devices/device.ts';
@@ -11,9 +10,6 @@ import { VfioFunction } from '../vfio/host-function.ts';
 import type { InterruptWiring } from '../vfio/interrupts.ts';
 import { buildVirtio, type VirtioDescription } from '../virtio/description.ts';
 import { Passthrough } from '../vfio/passthrough.ts';
-
-/** Slots for devices of this kind, ascending. */
-export const DEVICE_SLOTS: readonly number[] = Array.from({ length: LAST_SLOT - FIRST_SLOT + 1 }, (_, i) => FIRST_SLOT + i).filter((slot) => slot !== DISPLAY_SLOT);
 
 /** Crosses to a Worker by structured clone: what a device is, and what it needs of the host (equipment.ts). */
 export type PluggedDescription = PciTestDescription | VirtioDescription | { readonly slot: number; readonly config: HostDeviceConfig; readonly taken: HostDeviceDescription };
@@ -29,30 +25,6 @@ export interface PciTestDescription {
 export interface PluggedSide {
   readonly msi: MsiSink;
   readonly interrupts: InterruptWiring;
-}
-
-function problem(attempted: string, on: string, why: string, remedy: string, code: string): VitrineError {
-  return new VitrineError({ attempted, on, why, remedy, code });
-}
-
-/**
- * A slot for each device: those that name one first, the others the lowest that is free. Throws VitrineError when there is none.
- * @param taken slots that have a device already
- */
-export function chooseSlots(devices: readonly DeviceConfig[], taken: readonly number[] = [], attempted = 'start the machine'): number[] {
-  const used = new Set(taken);
-  for (const { kind, slot } of devices) {
-    if (slot === undefined) continue;
-    if (used.has(slot)) throw problem(attempted, `${kind} in slot ${slot}`, 'this slot has a device already.', 'Give it another slot, or none: then it takes a free one.', 'slot-taken');
-    used.add(slot);
-  }
-  return devices.map(({ kind, slot }) => {
-    if (slot !== undefined) return slot;
-    const free = DEVICE_SLOTS.find((each) => !used.has(each));
-    if (free === undefined) throw problem(attempted, kind, `all ${DEVICE_SLOTS.length} slots for PCI devices are taken.`, 'Take a device out of the machine.', 'no-free-slot');
-    used.add(free);
-    return free;
-  });
 }
 
 /** Control thread: what the functions of a test device need of the host. */

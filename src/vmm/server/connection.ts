@@ -136,6 +136,7 @@ export class Connection {
       listDevices: () => ({ devices: machine.listDevices() }),
       addDevice: ({ device }) => machine.addDevice(device),
       removeDevice: ({ slot, force, seconds }) => done(machine.removeDevice(slot, { force, seconds })),
+      changeDevice: ({ slot, change }) => done(machine.changeDevice(slot, change)),
       screenshot: async () => {
         const { png, width, height } = await machine.screenshot();
         return { png: toBase64(png), width, height };

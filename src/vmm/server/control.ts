@@ -1,6 +1,7 @@
 // What the machine process's server needs of a machine. The machine implements it; tests have a fake one. Everything here runs on the
 // control thread.
 import type { PointerInput, TabletInput } from '../../shared/protocol/input.ts';
+import type { DeviceChange } from '../../shared/device-change.ts';
 import type { DeviceConfig } from '../../shared/machine-config.ts';
 import type { LogLine, MachineState, MachineStats, PluggedDevice } from '../../shared/protocol/machine.ts';
 import { LOG_BACKLOG, SERIAL_BACKLOG } from '../../shared/protocol/machine.ts';
@@ -141,6 +142,7 @@ export interface MachineControl {
   listDevices(): PluggedDevice[];
   addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }>;
   removeDevice(slot: number, options: { readonly force: boolean; readonly seconds: number }): Promise<void>;
+  changeDevice(slot: number, change: DeviceChange): Promise<void>;
   /** The guest's screen; rejects when the machine has no display. */
   screenshot(): Promise<{ png: Uint8Array; width: number; height: number }>;
   /** Resolves when the port's queue has taken all bytes; `signal` gives up waiting. */

@@ -5,7 +5,7 @@ import { VitrineError } from '../../../shared/errors.ts';
 import type { Width } from '../../bus/handler.ts';
 import { assignResources, placeBars } from '../../pci/allocate.ts';
 import { ProbeDevice, TEST_WINDOWS } from '../../pci/testing.ts';
-import { chooseSlots } from '../../machine/plugged.ts';
+import { chooseSlots } from '../../../shared/slots.ts';
 import { FakePlatform } from '../../testing/fake-platform.ts';
 import * as t from './pci-test.ts';
 import { pciTestConfig, pciTestRig, type PciTestRig } from './testing.ts';

@@ -1,7 +1,8 @@
 // PCI test devices on a machine without KVM, three threads' instances in turns: for tests of the device and of PCI with it.
 import { deviceConfig, type PciTestConfig } from '../../../shared/machine-config.ts';
 import * as v from 'valibot';
-import { buildPlugged, chooseSlots, equip } from '../../machine/plugged.ts';
+import { chooseSlots } from '../../../shared/slots.ts';
+import { buildPlugged, equip } from '../../machine/plugged.ts';
 import { FakeEvents, FakeMsi, FakeParking, FakeSlots, configRead, configWrite, testMachine, type TestMachine } from '../../pci/testing.ts';
 import { FakeWiring } from '../../vfio/testing.ts';
 import { FakePlatform } from '../../testing/fake-platform.ts';

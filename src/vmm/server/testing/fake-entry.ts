@@ -4,6 +4,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { DeviceConfig } from '../../../shared/machine-config.ts';
 import type { Outcome } from '../../../shared/protocol/machine.ts';
 import { beginRun, CONFIG_FILE, EXIT_ALREADY_RUNNING } from '../run-record.ts';
 import { serveMachine } from '../serve.ts';
@@ -14,7 +15,7 @@ const folder = values.folder!;
 const socketPath = values.socket!;
 console.log(`fake machine in ${folder}, pid ${process.pid}`);
 const run = await beginRun(folder, socketPath).catch(() => process.exit(EXIT_ALREADY_RUNNING));
-const config = JSON.parse(readFileSync(join(folder, CONFIG_FILE), 'utf8')) as { id: string; name: string; boot: { kernel: string } };
+const config = JSON.parse(readFileSync(join(folder, CONFIG_FILE), 'utf8')) as { id: string; name: string; boot: { kernel: string }; devices?: DeviceConfig[] };
 const behaviour = config.boot.kernel;
 
 if (behaviour === 'fake:fail') {
@@ -28,6 +29,7 @@ if (behaviour === 'fake:crash') {
 }
 
 const machine = new FakeMachine(config.id, config.name);
+machine.devices.push(...(config.devices ?? []));
 const server = await serveMachine({ socketPath, machine });
 let over = false;
 const end = async (outcome: Outcome) => {

@@ -1,6 +1,8 @@
 // A machine without a VMM, for tests of the server, the launcher, the front and the CLI: it notes what is asked of it, echoes what is
 // written to its serial port, and sends frames of any size when told to.
 import type { PointerInput, TabletInput } from '../../../shared/protocol/input.ts';
+import { changeWords, whyNotFor, type DeviceChange } from '../../../shared/device-change.ts';
+import { VitrineError } from '../../../shared/errors.ts';
 import type { DeviceConfig } from '../../../shared/machine-config.ts';
 import type { MachineStats, PluggedDevice } from '../../../shared/protocol/machine.ts';
 import type { MachineControl, MachineFacts, ScreenAttachment, ScreenViewer, Unsubscribe } from '../control.ts';
@@ -14,7 +16,7 @@ export class FakeMachine implements MachineControl {
   readonly asked: string[] = [];
   readonly viewers = new Map<string, ScreenViewer>();
   readonly acknowledged: number[] = [];
-  /** Added and not removed: in slots from 3 on. */
+  /** Of its file, and added, and not removed: each in its slot, or from slot 3 on. */
   readonly devices: DeviceConfig[] = [];
   /** Called by forceOff and powerButton: how the machine ends is the test's business. */
   onOff: (how: 'forced' | 'powered-off') => void = () => {};
@@ -61,19 +63,35 @@ export class FakeMachine implements MachineControl {
   listDevices(): PluggedDevice[] {
     return [
       { slot: 0, function: 0, label: '00:00.0 host bridge', removable: false },
-      ...this.devices.map((device, index) => ({ slot: index + 3, function: 0, label: `00:0${index + 3}.0 ${device.kind}`, kind: device.kind, removable: true })),
+      ...this.devices.map((device, index) => ({ slot: this.#slot(index), function: 0, label: `00:0${this.#slot(index)}.0 ${device.kind}`, kind: device.kind, removable: true })),
     ];
+  }
+
+  #slot(index: number): number {
+    return this.devices[index]!.slot ?? index + 3;
+  }
+
+  #at(slot: number): number {
+    return this.devices.findIndex((_, index) => this.#slot(index) === slot);
   }
 
   async addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }> {
     this.asked.push(`addDevice ${device.kind}`);
     this.devices.push(device);
-    return { slot: this.devices.length + 2, told: device.kind === 'pci-test' && device.dirtyLog };
+    return { slot: this.#slot(this.devices.length - 1), told: device.kind === 'pci-test' && device.dirtyLog };
   }
 
   async removeDevice(slot: number, { force, seconds }: { force: boolean; seconds: number }): Promise<void> {
     this.asked.push(`removeDevice ${slot}${force ? ' by force' : ` within ${seconds}`}`);
-    this.devices.splice(slot - 3, 1);
+    const index = this.#at(slot);
+    if (index >= 0) this.devices.splice(index, 1);
+  }
+
+  async changeDevice(slot: number, change: DeviceChange): Promise<void> {
+    const device = this.devices[this.#at(slot)];
+    const why = device === undefined ? 'no device that can be changed is there.' : whyNotFor(device, change);
+    if (why !== null) throw new VitrineError({ attempted: 'change the device', on: `slot ${slot}`, why, remedy: '', code: 'wrong-device' });
+    this.asked.push(`changeDevice ${slot} ${changeWords(change)}`);
   }
 
   async screenshot(): Promise<{ png: Uint8Array; width: number; height: number }> {

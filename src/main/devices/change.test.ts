@@ -1,0 +1,105 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import test from 'node:test';
+import * as v from 'valibot';
+import { VitrineError } from '../../shared/errors.ts';
+import { deviceConfig } from '../../shared/machine-config.ts';
+import { beginRun } from '../../vmm/server/run-record.ts';
+import { serveMachine } from '../../vmm/server/serve.ts';
+import { socketPathOf } from '../../vmm/server/runtime-folder.ts';
+import { FakeMachine } from '../../vmm/server/testing/fake-machine.ts';
+import { Library } from '../library/library.ts';
+import { addDevice, changeDevice, devicesOf, removeDevice, replaceDevice, type DevicePlace } from './change.ts';
+
+const code = (expected: string) => (e: unknown) => e instanceof VitrineError && e.problem.code === expected;
+const NOW = { force: false, seconds: 1 };
+
+function scratch(t: TestContext) {
+  const folder = mkdtempSync(join(tmpdir(), 'vd-'));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  mkdirSync(join(folder, 'run'), { mode: 0o700 });
+  const iso = join(folder, 'a.iso');
+  writeFileSync(iso, 'x');
+  const library = new Library(join(folder, 'machines'));
+  const id = library.create({
+    name: 'Box', memory: 2 ** 26, cpus: 1, boot: { kernel: '/k' },
+    devices: [{ kind: 'virtio-rng' }, { kind: 'virtio-scsi', drives: [{ kind: 'cdrom', file: null }] }, { kind: 'virtio-net', backend: { kind: 'user' } }],
+  });
+  const place: DevicePlace = { library, env: { ...process.env, XDG_RUNTIME_DIR: join(folder, 'run') } };
+  const kinds = () => devicesOf(library, id).map(({ kind, slot }) => `${slot} ${kind}`);
+  return { folder, iso, library, id, place, kinds };
+}
+
+async function running(t: TestContext, { library, id, place }: ReturnType<typeof scratch>) {
+  const socketPath = socketPathOf(id, place.env);
+  const run = await beginRun(library.folderOf(id), socketPath);
+  const machine = new FakeMachine(id, 'Box');
+  machine.devices.push(...devicesOf(library, id));
+  const server = await serveMachine({ socketPath, machine });
+  t.after(async () => {
+    await server.close();
+    run.release();
+  });
+  return machine;
+}
+
+test('a machine that is off: its file alone changes, and every device keeps its slot', async (t) => {
+  const all = scratch(t);
+  const { id, iso, library, place, kinds, folder } = all;
+  assert.deepEqual(await addDevice(place, id, { kind: 'virtio-9p', tag: 'src', folder }, { keep: false }), { slot: 5, told: true });
+  assert.deepEqual(kinds(), ['1 virtio-rng', '3 virtio-scsi', '4 virtio-net', '5 virtio-9p']);
+  await removeDevice(place, id, 1, NOW);
+  assert.deepEqual(kinds(), ['3 virtio-scsi', '4 virtio-net', '5 virtio-9p']);
+  await changeDevice(place, id, 3, { kind: 'medium', drive: 0, file: iso });
+  await changeDevice(place, id, 4, { kind: 'link', up: false });
+  assert.deepEqual(library.config(id).devices.map((each) => (each.kind === 'virtio-scsi' ? each.drives : each.kind === 'virtio-net' ? each.linkUp : null)), [[{ kind: 'cdrom', file: iso }], false, null]);
+  await replaceDevice(place, id, 5, v.parse(deviceConfig, { kind: 'virtio-9p', tag: 'other', folder, readonly: true }));
+  assert.deepEqual(devicesOf(library, id)[2], { kind: 'virtio-9p', tag: 'other', folder, readonly: true, rings: 'split', slot: 5 });
+
+  await assert.rejects(addDevice(place, id, { kind: 'virtio-9p', tag: 'other', folder }, { keep: true }), code('device-conflict'));
+  await assert.rejects(addDevice(place, id, { kind: 'virtio-blk', file: join(folder, 'none') }, { keep: true }), code('disk-missing'));
+  await assert.rejects(addDevice(place, id, { kind: 'virtio-rng', slot: 3 }, { keep: true }), code('slot-taken'));
+  await assert.rejects(addDevice(place, id, { kind: 'vfio-pci', address: '0000:03:00.0' }, { keep: true }), code('not-running'));
+  await assert.rejects(removeDevice(place, id, 9, NOW), code('no-such-device'));
+  await assert.rejects(changeDevice(place, id, 3, { kind: 'medium', drive: 0, file: join(folder, 'none') }), code('medium-missing'));
+  await assert.rejects(changeDevice(place, id, 4, { kind: 'medium', drive: 0, file: null }), code('wrong-device'));
+  await assert.rejects(replaceDevice(place, id, 5, v.parse(deviceConfig, { kind: 'virtio-rng' })), code('wrong-device'));
+  await assert.rejects(addDevice(place, 'none', { kind: 'virtio-rng' }, { keep: true }), code('no-such-machine'));
+  assert.deepEqual(kinds(), ['3 virtio-scsi', '4 virtio-net', '5 virtio-9p']);
+});
+
+test('a running machine is told first; its file follows where that is meant to last', async (t) => {
+  const all = scratch(t);
+  const { id, iso, library, place, kinds } = all;
+  const machine = await running(t, all);
+  await changeDevice(place, id, 3, { kind: 'medium', drive: 0, file: iso });
+  assert.equal(machine.asked.at(-1), `changeDevice 3 medium of drive 0: ${iso}`);
+  assert.deepEqual(devicesOf(library, id)[1], { kind: 'virtio-scsi', rings: 'split', slot: 3, drives: [{ kind: 'cdrom', file: iso }] });
+  await changeDevice(place, id, 4, { kind: 'link', up: false });
+  assert.equal(machine.asked.at(-1), 'changeDevice 4 link down');
+  const lent = await addDevice(place, id, { kind: 'virtio-rng' }, { keep: false });
+  const kept = await addDevice(place, id, { kind: 'virtio-balloon', slot: 20 }, { keep: true });
+  assert.equal(kept.slot, 20);
+  assert.deepEqual(kinds(), ['1 virtio-rng', '3 virtio-scsi', '4 virtio-net', '20 virtio-balloon']);
+  await removeDevice(place, id, lent.slot, NOW);
+  await removeDevice(place, id, 1, NOW);
+  assert.deepEqual(machine.asked.slice(-2), [`removeDevice ${lent.slot} within 1`, 'removeDevice 1 within 1']);
+  assert.deepEqual(kinds(), ['3 virtio-scsi', '4 virtio-net', '20 virtio-balloon']);
+  await assert.rejects(replaceDevice(place, id, 4, v.parse(deviceConfig, { kind: 'virtio-net', backend: { kind: 'none' } })), code('machine-running'));
+
+  // The machine refuses: its file stays as it is.
+  machine.changeDevice = () => Promise.reject(new VitrineError({ attempted: 'change the device', on: 'slot 4', why: 'no.', remedy: '', code: 'stubborn' }));
+  await assert.rejects(changeDevice(place, id, 4, { kind: 'link', up: true }), code('stubborn'));
+  assert.equal((devicesOf(library, id)[1] as { linkUp?: boolean }).linkUp, false);
+});
+
+test('changes of one file by several at once are all in it', async (t) => {
+  const { id, library, place } = scratch(t);
+  await Promise.all(Array.from({ length: 8 }, (_, n) => addDevice(place, id, { kind: 'virtio-console', ports: n + 1 }, { keep: true })));
+  const consoles = devicesOf(library, id).filter((each) => each.kind === 'virtio-console');
+  assert.deepEqual(consoles.map(({ ports }) => ports).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
+  assert.equal(new Set(devicesOf(library, id).map(({ slot }) => slot)).size, 11);
+});
