@@ -1,6 +1,7 @@
 // The model of each kind of virtio device.
 import type { VirtioConfig } from '../../shared/machine-config.ts';
 import type { VirtioModel } from './model.ts';
+import { blkModel } from './blk/model.ts';
 import { inputModel } from './input/model.ts';
 import { ninepModel } from './ninep/model.ts';
 import { netModel } from './net/model.ts';
@@ -12,6 +13,7 @@ export function virtioModel(config: VirtioConfig, machine: string, slot: number)
     case 'virtio-input': return inputModel(config.form);
     case 'virtio-9p': return ninepModel(config.tag);
     case 'virtio-net': return netModel(config, machine, slot);
+    case 'virtio-blk': return blkModel(config);
     case 'virtio-rng': return rngModel();
     default: throw new Error(`there is no model of ${config.kind}`);
   }

@@ -13,8 +13,8 @@ import { check, inFolder, PlainDisk, qemu, random, withFileIo } from '../testing
 
 const LONG = process.env['VITRINE_LONG'] === '1';
 const SEED = Number(process.env['VITRINE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
-const ROUNDS = LONG ? 40 : 3;
-const REQUESTS = LONG ? 1500 : 150;
+const ROUNDS = LONG ? 12 : 3;
+const REQUESTS = LONG ? 1000 : 150;
 const DEPTH = 12;
 
 interface Shape {
