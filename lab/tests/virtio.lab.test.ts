@@ -7,6 +7,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { labPaths } from '../../scripts/setup/lab.mjs';
 import { startLab, type LabHost } from '../host.ts';
+import { BUTTON_LEFT, tabletPlace } from '../../src/shared/protocol/input.ts';
 import { fired, inSlot, loading, until } from './support/guest-tools.ts';
 import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
 import { addModules } from './support/modules.ts';
@@ -15,6 +16,7 @@ const MIB = 2 ** 20;
 const MODULES = ['virtio_pci', 'virtio_rng'];
 const SPLIT = 1;
 const PACKED = 3;
+const LONG = process.env['VITRINE_LONG'] === '1';
 const RANDOM = '/dev/hwrng';
 
 describe('virtio under Linux', () => {
@@ -71,13 +73,50 @@ describe('virtio under Linux', () => {
     assert.equal((await features(SPLIT))[29], '1', 'event index');
     await use(guest, SPLIT);
     assert.ok(Number(await guest.sh(fired('virtio0-input'))) > 0, 'by a message of its own queue');
-    for (let i = 0; i < 3; i++) {
+    for (let i = 0; i < (LONG ? 10 : 1); i++) {
       await guest.sh(`echo 1 > ${inSlot(SPLIT)}/remove; echo 1 > ${inSlot(PACKED)}/remove; echo 1 > /sys/bus/pci/rescan`);
       await use(guest, SPLIT);
       await guest.sh(`rmmod virtio_rng; ${load('virtio_rng')}`);
       await use(guest, PACKED);
     }
     assert.doesNotMatch(await guest.sh('dmesg'), /virtio.*(error|fail|timeout)/i);
+    await guest.close();
+  });
+
+  it('has a keyboard and a tablet: what is pressed arrives, and the pointer is where it is, to the pixel', async () => {
+    const machine = await LabMachine.start(lab, {
+      boot: { kernel: bzImage, initrd: path.join(top, 'build/try-linux/initrd.gz'), append: 'console=ttyS0 quiet' }, memory: 128 * MIB,
+      devices: [{ kind: 'virtio-input', form: 'keyboard', rings: 'split' }, { kind: 'virtio-input', form: 'tablet', rings: 'split' }],
+    });
+    const guest = await machine.shell();
+    const node = async (name: string): Promise<string> => {
+      const found = await guest.sh(`for each in /sys/class/input/event*; do [ "$(cat $each/device/name)" = "${name}" ] && basename $each; done; true`);
+      return `/dev/input/${found.trim()}`;
+    };
+    /** What a device node gives while something is done, as events [type, code, value]. */
+    const events = async (from: string, count: number, act: () => Promise<void>): Promise<number[][]> => {
+      await guest.sh(`dd if=${from} of=/tmp/events bs=24 count=${count} 2>/dev/null & echo $! > /tmp/reader; sleep 0.2`);
+      await act();
+      await guest.sh(until('! kill -0 $(cat /tmp/reader) 2>/dev/null'));
+      const bytes = Buffer.from((await guest.sh('hexdump -v -e \'1/1 "%02x"\' /tmp/events')).trim(), 'hex');
+      return Array.from({ length: count }, (_, i) => [bytes.readUInt16LE(i * 24 + 16), bytes.readUInt16LE(i * 24 + 18), bytes.readInt32LE(i * 24 + 20)]);
+    };
+    const KEY_A = 30;
+    assert.deepEqual(await events(await node('Vitrine Keyboard'), 4, () => guest.keys(KEY_A)), [[1, KEY_A, 1], [0, 0, 0], [1, KEY_A, 0], [0, 0, 0]]);
+    const WIDTH = 1280;
+    const HEIGHT = 800;
+    const places = [[0, 0], [1, 1], [640, 399], [1279, 799], [17, 700]] as const;
+    const told = await events(await node('Vitrine Tablet'), places.length * 3 + 2, async () => {
+      for (const [x, y] of places) await guest.call('tablet', { kind: 'tablet', x: tabletPlace(x, WIDTH), y: tabletPlace(y, HEIGHT), wheel: 0, buttons: 0 });
+      await guest.call('tablet', { kind: 'tablet', x: tabletPlace(17, WIDTH), y: tabletPlace(700, HEIGHT), wheel: 0, buttons: BUTTON_LEFT });
+    });
+    // As libinput spreads an axis of 0 to 32767 over a screen.
+    const pixel = (value: number, size: number): number => Math.floor((value * size) / 32768);
+    const seen = Array.from(places, (_, i) => [pixel(told[i * 3]![2]!, WIDTH), pixel(told[i * 3 + 1]![2]!, HEIGHT)]);
+    assert.deepEqual(seen, places.map((place) => [...place]));
+    assert.deepEqual(told.slice(-2), [[1, 0x110, 1], [0, 0, 0]]);
+    // What the keyboard types stands on the screen's console: keys go there, and not to the PS/2 keyboard.
+    assert.equal((await guest.sh(`basename $(readlink -f /sys/class/input/$(basename ${await node('Vitrine Keyboard')})/device/device/driver)`)).trim(), 'virtio_input');
     await guest.close();
   });
 

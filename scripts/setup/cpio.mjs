@@ -7,13 +7,17 @@ const CHARACTER_DEVICE = 0o020000;
 
 export class Cpio {
   #parts = [];
+  #files = new Set();
   #inode = 1;
 
   folder(path, mode = 0o755) {
     this.#add(path, FOLDER | mode, Buffer.alloc(0));
   }
 
+  /** Once: a file that is there already stays as it is. */
   file(path, content, mode = 0o644) {
+    if (this.#files.has(path)) return;
+    this.#files.add(path);
     this.#add(path, FILE | mode, Buffer.from(content));
   }
 

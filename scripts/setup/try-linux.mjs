@@ -15,8 +15,12 @@ const target = join(buildFolder, 'try-linux');
 
 /** Modules that the initrd loads, where the kernel has them as modules: power button, its event device, PS/2 mouse. */
 const modules = ['button', 'evdev', 'psmouse'];
-/** Drivers of what it may be given of the computer, loaded where the device is: common network adapters, NVMe. */
-const drivers = ['e1000e', 'igb', 'r8169', 'nvme'];
+/** Drivers, loaded where the device is: of what it may be given of the computer (common network adapters, NVMe), and of virtio devices, each with what makes it of use. */
+const drivers = [
+  ['e1000e'], ['igb'], ['r8169'], ['nvme'], ['virtio_pci'],
+  ['virtio_blk', 'ext4', 'isofs'], ['virtio_scsi', 'sd_mod', 'sr_mod', 'ext4', 'isofs'], ['virtio_net', 'af_packet'], ['9pnet_virtio', '9p'], ['virtio_console'], ['virtio_rng'],
+  ['virtio_balloon'], ['virtio_input'], ['vmw_vsock_virtio_transport'],
+];
 
 /** Packages that stand for the newest kernel: Debian's, then Ubuntu's. */
 const kernelPackages = ['linux-image-amd64', 'linux-image-generic'];
@@ -104,15 +108,16 @@ function makeInitrd(kernel, busybox) {
   const order = [];
   for (const name of modules) addModule(kernel.modules, name, archive, order);
   archive.file('lib/modules/order', `${order.join('\n')}\n`);
-  archive.file('lib/modules/aliases', drivers.map((name) => aliasesOf(kernel.modules, name, archive)).join(''));
+  archive.file('lib/modules/aliases', drivers.map(([name, ...more]) => aliasesOf(kernel.modules, name, more, archive)).join(''));
   return gzipSync(archive.end(), { level: 9 });
 }
 
-/** Adds a driver with what it needs; lines "PATTERN FILE…" of the PCI devices that it is for (modinfo's aliases). */
-function aliasesOf(folder, name, archive) {
+/** Adds a driver with what it needs, and more modules; lines "PATTERN FILE…" of the PCI and virtio devices that it is for (modinfo's aliases). */
+function aliasesOf(folder, name, more, archive) {
   const files = [];
   const content = addModule(folder, name, archive, files);
-  const aliases = content === undefined ? [] : [...content.toString('latin1').matchAll(/\0alias=(pci:[^\0]*)(?=\0)/g)];
+  for (const each of more) addModule(folder, each, archive, files);
+  const aliases = content === undefined ? [] : [...content.toString('latin1').matchAll(/\0alias=((?:pci|virtio):[^\0]*)(?=\0)/g)];
   return aliases.map(([, pattern]) => `${pattern} ${files.join(' ')}\n`).join('');
 }
 

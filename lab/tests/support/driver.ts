@@ -4,7 +4,7 @@
 import { createInterface } from 'node:readline';
 import * as v from 'valibot';
 import { deviceConfig, machineConfig } from '../../../src/shared/machine-config.ts';
-import type { PointerInput } from '../../../src/shared/protocol/input.ts';
+import type { PointerInput, TabletInput } from '../../../src/shared/protocol/input.ts';
 import { encodePng } from '../../../src/vmm/display/png.ts';
 import { Machine } from '../../../src/vmm/machine/machine.ts';
 import { Canvas } from '../../../src/vmm/testing/canvas.ts';
@@ -42,6 +42,7 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   serialWrite: (base64: string) => machine.serialWrite(Buffer.from(base64, 'base64'), new AbortController().signal),
   key: (code: number, down: boolean) => machine.key(code, down),
   pointer: (input: PointerInput) => machine.pointer(input),
+  tablet: (input: TabletInput) => machine.tablet(input),
   now: () => Date.now(),
   addressMap: () => machine.addressMap(),
   /** A viewer from now on; `watched` is what it sees. */
