@@ -59,6 +59,7 @@ export class EventLoop implements Loop {
   #late: (() => void)[] = [];
   readonly #event = new Uint8Array(EVENT_BYTES);
   readonly #events = new Uint8Array(EVENTS * EVENT_BYTES);
+  readonly #happened = new DataView(this.#events.buffer);
   #running = false;
 
   constructor() {
@@ -117,7 +118,7 @@ export class EventLoop implements Loop {
     this.#finish();
     const count = cEpollWait(this.#epoll, this.#events, EVENTS, this.#timeout(most));
     if (count < 0 && errno() !== EINTR) throw new SystemError('epoll_wait', errno());
-    const view = new DataView(this.#events.buffer);
+    const view = this.#happened;
     for (let i = 0; i < count; i++) {
       const events = view.getUint32(i * EVENT_BYTES, true);
       this.#handlers.get(view.getInt32(i * EVENT_BYTES + DATA, true))?.(events);

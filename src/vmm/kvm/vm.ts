@@ -104,12 +104,15 @@ export class Vm {
     must(ioctlStruct(this.fd, k.KVM_IRQFD, new Uint8Array(view.buffer)), `KVM_IRQFD on GSI ${gsi}`);
   }
 
+  #msi = new Uint8Array(32);
+  #msiView = new DataView(this.#msi.buffer);
+
   /** Sends one message-signalled interrupt. False when the guest blocked it. */
   signalMsi(address: number, data: number): boolean {
-    const view = new DataView(new ArrayBuffer(32));
-    view.setBigUint64(0, BigInt(address), true);
-    view.setUint32(8, data >>> 0, true);
-    return ioctlStruct(this.fd, k.KVM_SIGNAL_MSI, new Uint8Array(view.buffer)) > 0;
+    this.#msiView.setUint32(0, address % 2 ** 32, true);
+    this.#msiView.setUint32(4, Math.floor(address / 2 ** 32), true);
+    this.#msiView.setUint32(8, data >>> 0, true);
+    return ioctlStruct(this.fd, k.KVM_SIGNAL_MSI, this.#msi) > 0;
   }
 
   /** State of PIT channel 0 to 2, opaque. */
