@@ -30,6 +30,7 @@ const main = {
   cli: source('cli/main.ts'),
   serve: source('main/serve/main.ts'),
   probe: source('vmm/kvm/probe-main.ts'),
+  disks: source('main/disks/main.ts'),
   'host-devices': source('main/host-devices/main.ts'),
   'host-devices-in-lab': source('main/host-devices/lab-main.ts'),
   'lab-relay': source('main/lab-relay.ts'),

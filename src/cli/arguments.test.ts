@@ -163,6 +163,25 @@ test('create, change', () => {
   refused('change m cd x --slot 32', /0 to 31/);
 });
 
+test('disk images', () => {
+  assert.deepEqual(parse('disk create a.qcow2 20G'), { command: 'disk', wish: { action: 'create', disk: { file: '/here/a.qcow2', format: 'qcow2', bytes: 20 * 1024 * MiB } } });
+  assert.deepEqual(parse('disk create /a 1.5K --format raw'), { command: 'disk', wish: { action: 'create', disk: { file: '/a', format: 'raw', bytes: 1536 } } });
+  assert.deepEqual(parse('disk create a --backing b'), { command: 'disk', wish: { action: 'create', disk: { file: '/here/a', format: 'qcow2', backing: { file: '/here/b' } } } });
+  assert.deepEqual(parse('disk resize a +1G'), { command: 'disk', wish: { action: 'resize', file: '/here/a', bytes: 1024 * MiB, relative: true, shrink: false } });
+  assert.deepEqual(parse('disk resize a 1M --shrink --format raw'), { command: 'disk', wish: { action: 'resize', file: '/here/a', bytes: MiB, relative: false, shrink: true, format: 'raw' } });
+  assert.deepEqual(parse('disk info a --json'), { command: 'disk', wish: { action: 'info', file: '/here/a', json: true } });
+  refused('disk', /create, resize or info is missing/);
+  refused('disk eat a', /"eat" is not/);
+  refused('disk create a', /the size is missing/);
+  refused('disk create a 0', /at least 512/);
+  refused('disk create a much', /such as 20G/);
+  refused('disk create a -5G', /5/);
+  refused('disk create a 1G --format vdi', /qcow2/);
+  refused('disk create a --backing b --format raw', /only a qcow2/);
+  refused('disk resize a', /or the size is missing/);
+  refused('disk info', /name is missing/);
+});
+
 test('memory: sizes as people write them, and silly ones', () => {
   assert.equal(memorySize('512M'), 512 * MiB);
   assert.equal(memorySize('512'), 512 * MiB);

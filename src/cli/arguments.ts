@@ -9,6 +9,9 @@ import { conflictsOf } from '../shared/device-conflicts.ts';
 import { deviceConfig, MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY } from '../shared/machine-config.ts';
 import { REMOVE_SECONDS, type Backend } from '../shared/protocol/machine.ts';
 import { canonicalAddress } from '../main/lease/protocol.ts';
+import { DISK_FORMATS } from '../shared/virtio-config.ts';
+import { parseSize } from '../shared/disks.ts';
+import type { DiskWish } from './disks.ts';
 import { parseDevice, parseHostDevice, type DeviceWish } from './device-words.ts';
 import { HELP } from './help.ts';
 import { usage } from './usage.ts';
@@ -34,6 +37,7 @@ export type Request =
   | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
   | { command: 'create'; machine: NewMachine }
   | { command: 'change'; name: string; /** Found out unless told. */ slot?: number; change: DeviceChange }
+  | { command: 'disk'; wish: DiskWish }
   | { command: 'serve'; port: number; backend?: Backend }
   | { command: 'devices'; address?: string; machine?: string; json: boolean; all: boolean; lab: boolean }
   | { command: 'plan'; machine: string; addresses: string[]; mode: GiveMode; json: boolean }
@@ -225,6 +229,49 @@ function parseDeviceCommand(args: string[], cwd: string): Request {
   }
 }
 
+function diskBytes(text: string): number {
+  const bytes = parseSize(text);
+  if (!(bytes >= 512 && bytes <= Number.MAX_SAFE_INTEGER)) throw usage(text, 'a disk\'s size is a number with K, M, G or T behind it, such as 20G, of at least 512 bytes.');
+  return bytes;
+}
+
+function parseDiskCommand(args: string[], cwd: string): Request {
+  const [action = '', ...rest] = args;
+  const whole = (file: string): string => {
+    if (file === '') throw usage('disk', 'the file\'s name is empty.');
+    return isAbsolute(file) ? file : resolve(cwd, file);
+  };
+  const format = (values: Values) => (values.format === undefined ? {} : { format: oneOf(values.format as string, '--format', DISK_FORMATS) });
+  switch (action) {
+    case 'create': {
+      const { values, positionals } = words('disk', rest, { format: { type: 'string' }, backing: { type: 'string' } }, { least: 1, most: 2, what: 'the file\'s name' });
+      const [file, size] = positionals as [string, string | undefined];
+      if (size === undefined && values.backing === undefined) throw usage('disk', 'the size is missing.', '"vitrine help disk" shows what there is.');
+      if (values.backing !== undefined && values.format === 'raw') throw usage('--backing --format raw', 'only a qcow2 image can be an overlay of another.');
+      return {
+        command: 'disk',
+        wish: {
+          action, disk: {
+            file: whole(file), format: format(values).format ?? 'qcow2', ...(size === undefined ? {} : { bytes: diskBytes(size) }), ...(values.backing === undefined ? {} : { backing: { file: whole(values.backing as string) } }),
+          },
+        },
+      };
+    }
+    case 'resize': {
+      const { values, positionals } = words('disk', rest, { format: { type: 'string' }, shrink: { type: 'boolean' } }, { least: 2, most: 2, what: 'the file\'s name or the size' });
+      const [file, size] = positionals as [string, string];
+      const relative = size.startsWith('+');
+      return { command: 'disk', wish: { action, file: whole(file), bytes: diskBytes(relative ? size.slice(1) : size), relative, ...format(values), shrink: values.shrink === true } };
+    }
+    case 'info': {
+      const { values, positionals } = words('disk', rest, { format: { type: 'string' }, json: { type: 'boolean' } }, { least: 1, most: 1, what: 'the file\'s name' });
+      return { command: 'disk', wish: { action, file: whole(positionals[0]!), ...format(values), json: values.json === true } };
+    }
+    default:
+      throw usage('disk', action === '' ? 'create, resize or info is missing.' : `"${action}" is not create, resize or info.`, '"vitrine help disk" shows what there is.');
+  }
+}
+
 /** @param cwd what relative paths are relative to */
 export function parseCommandLine(args: string[], cwd: string): Request {
   const [command = 'help', ...rest] = args;
@@ -268,6 +315,8 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       return parseCreate(rest, cwd);
     case 'change':
       return parseChange(rest, cwd);
+    case 'disk':
+      return parseDiskCommand(rest, cwd);
     case 'serve': {
       const { values } = words(command, rest, { port: { type: 'string' }, ...BACKEND_OPTIONS }, none);
       return { command, port: values.port === undefined ? 0 : wholeNumber(values.port as string, '--port', 0, 65535, 'a port'), backend: backend(values) };

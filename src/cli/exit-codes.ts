@@ -26,6 +26,8 @@ const BY_CODE: Record<string, number> = {
   'not-running': EXIT_WRONG_STATE,
   paused: EXIT_WRONG_STATE,
   'machine-running': EXIT_WRONG_STATE,
+  'image-in-use': EXIT_WRONG_STATE,
+  'machine-starting': EXIT_WRONG_STATE,
   'device-gone': EXIT_NOT_POSSIBLE,
   'device-moved': EXIT_NOT_POSSIBLE,
   'device-replaced': EXIT_NOT_POSSIBLE,

@@ -45,6 +45,7 @@ export const HELP: Record<string, string> = {
   screenshot  save a machine's screen as a PNG
   device      list, add and remove disks, networks, folders and other devices of a machine
   change      put another CD in, plug a network cable in or pull it, while the machine runs
+  disk        make, resize and describe disk images
   serve       open the window's pages to a browser on this computer
   devices     which devices of this computer can be given to machines, and why not
   plan        what giving devices to a machine would change, and how it is undone
@@ -117,6 +118,14 @@ ${VIRTIO}
 
 Puts another medium into a CD-ROM drive, or takes it out; plugs the cable of a network card in, or pulls it. At once if the machine runs, and for its
 next starts. --slot says which controller or card, when there are several; --drive which drive of the controller, from 0 (default) on.`,
+  disk: `Usage: vitrine disk create FILE SIZE [--format qcow2|raw]
+       vitrine disk create FILE [SIZE] --backing FILE
+       vitrine disk resize FILE SIZE|+SIZE [--shrink] [--format qcow2|raw]
+       vitrine disk info FILE [--format qcow2|raw] [--json]
+
+Makes an image that takes no room until something is written to it: qcow2 unless told. With --backing it is an overlay: it shows the other image,
+which must stay as it is from then on, and takes what is written. A file that is there already is never touched. resize changes the size of a disk
+that no machine uses; a smaller one needs --shrink, for what lies behind its end is lost. SIZE is 20G, 512M, …: K, M, G or T, powers of 1024.`,
   serve: `Usage: vitrine serve [--port N] [--kvm | --lab]
 
 Prints an address that opens Vitrine in a browser on this computer, and serves it until Ctrl+C. Machines run on.

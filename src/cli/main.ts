@@ -7,6 +7,7 @@ import { serve } from '../main/serve/serve.ts';
 import type { Request } from './arguments.ts';
 import { parseCommandLine } from './arguments.ts';
 import { devices } from './devices.ts';
+import { disk } from './disks.ts';
 import { examine, inWords } from './doctor.ts';
 import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
@@ -72,6 +73,8 @@ async function perform(request: Request): Promise<number> {
       return create(request.machine, output);
     case 'change':
       return changeDevice(request.name, request.slot, request.change, output);
+    case 'disk':
+      return disk(request.wish, output);
     case 'serve':
       wish(request.backend);
       await serve(request.port, (line) => output.out(`${line}\n`));

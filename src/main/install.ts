@@ -39,6 +39,7 @@ const ENTRIES = {
   relay: { source: 'src/main/lab-relay.ts', built: 'out/main/lab-relay.js' },
   devices: { source: 'src/main/host-devices/main.ts', built: 'out/main/host-devices.js' },
   devicesInLab: { source: 'src/main/host-devices/lab-main.ts', built: 'out/main/host-devices-in-lab.js' },
+  disks: { source: 'src/main/disks/main.ts', built: 'out/main/disks.js' },
   probe: { source: 'src/vmm/kvm/probe-main.ts', built: 'out/main/probe.js' },
 } as const;
 export type Entry = keyof typeof ENTRIES;

@@ -19,6 +19,7 @@ import { TREE_VARIABLE } from '../host-devices/roots.ts';
 import type { Reader } from '../host-devices/watch.ts';
 import { DeviceWatch, readOnce, startReader } from '../host-devices/watch.ts';
 import { addDevice, changeDevice, removeDevice, replaceDevice } from '../devices/change.ts';
+import { onDisks } from '../disks/run.ts';
 import { vitrineVersion } from '../install.ts';
 import type { BackendChoice } from '../launcher/backend.ts';
 import { chooseBackend } from '../launcher/backend.ts';
@@ -167,6 +168,9 @@ export class FrontService {
     removeDevice: ({ id, slot, force, seconds }) => this.#looking(() => removeDevice(this.#options, id, slot, { force, seconds }).then(() => ({}))),
     changeDevice: ({ id, slot, change }) => this.#looking(() => changeDevice(this.#options, id, slot, change).then(() => ({}))),
     replaceDevice: ({ id, slot, device }) => this.#looking(() => replaceDevice(this.#options, id, slot, device).then(() => ({}))),
+    describeDisks: ({ files }, { signal }) => onDisks({ do: 'describe', files }, this.#options.env, signal),
+    createDisk: (disk, { signal }) => onDisks({ do: 'create', disk, makeFolder: this.#options.library.disksFolderFor(disk.file) }, this.#options.env, signal),
+    resizeDisk: (disk, { signal }) => onDisks({ do: 'resize', disk }, this.#options.env, signal),
     devicesFor: ({ id }, { signal }) => this.#read(this.#options.library.config(id), signal),
     planDevices: async (choice, { signal }) => planFor(await this.#question(choice, signal)),
     giveDevices: (choice, { progress, signal }) => this.#changing(choice.id, async () => giveDevices(choice, await this.#question(choice, signal), this.#performing(progress, signal))),

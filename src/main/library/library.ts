@@ -2,7 +2,7 @@
 // by one rename, its file changes by another under the machine's lock, and it goes by a third; so whoever looks sees whole machines.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VitrineError } from '../../shared/errors.ts';
 import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
@@ -14,6 +14,7 @@ import { removeLeftovers, syncFolder, writeFileAtomic } from '../../vmm/server/a
 import type { Lock } from '../../vmm/server/lock.ts';
 import { lockWithin } from '../../vmm/server/lock.ts';
 import { CONFIG_FILE, LOCK_FILE } from '../../vmm/server/run-record.ts';
+import { DISKS_FOLDER } from '../../shared/disks.ts';
 import { idFromName, isMachineId, libraryFolder } from './folders.ts';
 import type { ReadMachine } from './machine-file.ts';
 import { readMachine } from './machine-file.ts';
@@ -109,6 +110,12 @@ export class Library {
     if (named.length === 1) return named[0];
     if (named.length > 1) throw problem('find a machine', idOrName, `several machines have this name: ${named.join(', ')}.`, 'Use the id.', 'several-machines');
     throw problem('find a machine', idOrName, 'there is no such machine.', '`vitrine list` shows them all.', 'no-such-machine');
+  }
+
+  /** The folder for disks of a machine, if `file` would lie in one: it goes with the machine. */
+  disksFolderFor(file: string): string | undefined {
+    const folder = dirname(file);
+    return this.ids().map((id) => join(this.folder, id, DISKS_FOLDER)).find((each) => each === folder);
   }
 
   /** Adds a machine and returns its id, which is like its name. @param isTaken an id that no new machine may have */

@@ -1,15 +1,20 @@
 // The protocol of a front server, under /front: the library of machines and what this host can do. Control of a running machine
 // goes to /machine/ID, which is piped straight to the machine process.
 import * as v from 'valibot';
+import { diskDescription, lookedAt, newDisk, newSize } from '../disks.ts';
 import { hostDevicesSchema } from '../host-devices.ts';
 import { deviceChange } from '../device-change.ts';
 import { deviceConfig, machineConfig } from '../machine-config.ts';
+import { DISK_FORMATS } from '../virtio-config.ts';
 import { deviceTroubleSchema, giveChoice, leasesSchema, planSchema, remedyRequest } from '../passthrough.ts';
 import { BACKENDS, outcomeSchema, REMOVE_SECONDS } from './machine.ts';
 import type { Snapshot } from './wire.ts';
 import { nothing, problemSchema } from './wire.ts';
 
 const id = v.pipe(v.string(), v.regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'Not the id of a machine.'));
+
+/** Of one question. */
+const MOST_DISKS = 256;
 
 const slotNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(31));
 
@@ -84,6 +89,15 @@ export const frontProtocol = {
     changeDevice: { params: v.object({ id, slot: slotNumber, change: deviceChange }), result: nothing },
     /** Other settings for a device of a machine that is off. */
     replaceDevice: { params: v.object({ id, slot: slotNumber, device: deviceConfig }), result: nothing },
+    /** What these images are, each in its place; also of those that a machine uses. */
+    describeDisks: {
+      params: v.object({ files: v.pipe(v.array(v.object({ file: v.string(), format: v.optional(v.picklist(DISK_FORMATS)) })), v.maxLength(MOST_DISKS)) }),
+      result: v.object({ disks: v.array(lookedAt) }),
+    },
+    /** A new image; an existing file is never touched. In a machine's own folder for disks, that folder is made, too. */
+    createDisk: { params: newDisk, result: v.object({ disk: diskDescription }) },
+    /** Another size for an image that no machine uses. */
+    resizeDisk: { params: newSize, result: v.object({ disk: diskDescription }) },
     /** The devices as they are judged for one machine: its memory, and what is its own already. */
     devicesFor: { params: v.object({ id }), result: hostDevicesSchema },
     /** What giving these groups to the machine would change; changes nothing. */
