@@ -3,6 +3,7 @@
 import { spawn, execFileSync, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { SerialConsole } from '../../lab/serial-console.ts';
 import { shellWord } from '../../src/main/lease/installed.ts';
+import type { MachineConfig } from '../../src/shared/machine-config.ts';
 import { built, startMachineProcess, type MachineProcess } from '../support/machine-process.ts';
 
 export const MEMORY_MIB = 256;
@@ -29,6 +30,8 @@ export interface Wish {
   append?: string;
   /** For each command, milliseconds. */
   patience: number;
+  /** Devices and arguments beside those. */
+  more?: { ours?: MachineConfig['devices']; qemu?: readonly string[]; kvmtool?: readonly string[] };
 }
 
 /** The lab itself, in a network of its own: the lab's other card, by which we speak to it, has the same addresses. @param nic an interface to have there */
@@ -40,10 +43,10 @@ export async function hostLinux(nic: string, patience: number): Promise<Linux> {
   return { sh: (line) => console.sh(line), end };
 }
 
-export async function ourLinux({ initrd, addresses, append = '', patience }: Wish): Promise<Linux> {
+export async function ourLinux({ initrd, addresses, append = '', patience, more }: Wish): Promise<Linux> {
   const machine = await startMachineProcess({
     boot: { kernel: built('try-linux/vmlinuz'), initrd, append: `${APPEND} ${append}` }, memory: MEMORY_MIB * MIB, cpus: 1, display: { kind: 'none' },
-    devices: addresses.map((address) => ({ kind: 'vfio-pci', address })),
+    devices: [...addresses.map((address) => ({ kind: 'vfio-pci' as const, address })), ...(more?.ours ?? [])],
   });
   const { client } = machine.connection;
   const console = new SerialConsole((text) => void client.call('serialWrite', { data: Buffer.from(text).toString('base64') }).catch((thrown: Error) => console.end(thrown.message)), patience);
@@ -52,20 +55,20 @@ export async function ourLinux({ initrd, addresses, append = '', patience }: Wis
   return shellOf(console, () => machine.end(), machine);
 }
 
-export function qemuLinux(program: string, { initrd, addresses, append = '', patience }: Wish): Promise<Linux> {
+export function qemuLinux(program: string, { initrd, addresses, append = '', patience, more }: Wish): Promise<Linux> {
   const devices = addresses.flatMap((address) => ['-device', `vfio-pci,host=${address},rombar=0`]);
   return childLinux(program, [
     '-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35', '-accel', 'kvm', '-cpu', 'host', '-m', `${MEMORY_MIB}M`, '-smp', '1',
-    '-kernel', built('try-linux/vmlinuz'), '-initrd', initrd, '-append', `${APPEND} ${append}`, '-serial', 'stdio', ...devices,
+    '-kernel', built('try-linux/vmlinuz'), '-initrd', initrd, '-append', `${APPEND} ${append}`, '-serial', 'stdio', ...devices, ...(more?.qemu ?? []),
   ], patience);
 }
 
 /** kvmtool's guest, not spoken to yet. */
-export function startKvmtool(program: string, { initrd, addresses, append = '', patience }: Wish): { console: SerialConsole; end: () => Promise<void> } {
+export function startKvmtool(program: string, { initrd, addresses, append = '', patience, more }: Wish): { console: SerialConsole; end: () => Promise<void> } {
   const devices = addresses.flatMap((address) => ['--vfio-pci', address]);
   const words = [
     program, 'run', '--nodefaults', '-k', built('try-linux/vmlinuz'), '-i', initrd, '-p', `${KVMTOOL_APPEND} ${APPEND} ${append}`, '-m', `${MEMORY_MIB}M`, '-c', '1',
-    '--console', 'serial', '-n', 'mode=none', ...devices,
+    '--console', 'serial', '-n', 'mode=none', ...devices, ...(more?.kvmtool ?? []),
   ];
   // It reads its console from a terminal alone.
   return startProcess('script', ['-qfc', `exec setpriv --pdeathsig KILL ${words.map(shellWord).join(' ')}`, '/dev/null'], patience);

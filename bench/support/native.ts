@@ -13,6 +13,15 @@ export function compileLibrary(source: string): string {
   return target;
 }
 
+/** Compiles and links `source` to a program that needs no library where it runs: for guests. @returns its path */
+export function compileStatic(source: string): string {
+  const folder = mkdtempSync(join(tmpdir(), 'vitrine-bench-'));
+  process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const target = join(folder, basename(source, '.c'));
+  execFileSync('cc', ['-O2', '-std=gnu11', '-Wall', '-Wextra', '-Werror', '-static', '-pthread', '-o', target, source], { stdio: 'inherit' });
+  return target;
+}
+
 /** Compiles and links `source` to a program without a C library, for use as a guest's first process. @returns its path */
 export function compileStandalone(source: string): string {
   const folder = mkdtempSync(join(tmpdir(), 'vitrine-bench-'));
