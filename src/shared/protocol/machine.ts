@@ -35,6 +35,32 @@ export const SERIAL_BACKLOG = 256 * 1024;
 /** Lines of the log that a new watcher is given. */
 export const LOG_BACKLOG = 1000;
 
+/** Slots of the PCI bus, and ports of a console device. */
+const slotNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(31));
+const portNumber = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(15));
+const terminalSide = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(0xffff));
+
+const consolePort = v.object({
+  slot: v.number(),
+  port: v.number(),
+  /** As a Linux guest knows it: "hvc0", "org.vitrine.1". */
+  name: v.string(),
+  /** Something in the guest has it open. */
+  open: v.boolean(),
+});
+export type ConsolePort = v.InferOutput<typeof consolePort>;
+
+/** Bytes. */
+const balloonState = v.object({
+  /** What the guest shall keep of its memory. */
+  target: v.number(),
+  /** What it has of it. */
+  actual: v.number(),
+  /** A device is passed through, so that nothing can be taken from the guest. */
+  off: v.boolean(),
+});
+export type BalloonState = v.InferOutput<typeof balloonState>;
+
 export const machineStateSchema = v.object({
   id: v.string(),
   name: v.string(),
@@ -60,6 +86,10 @@ export const machineStateSchema = v.object({
   leds: v.object({ caps: v.boolean(), num: v.boolean(), scroll: v.boolean() }),
   /** The guest works a tablet: viewers tell it where the pointer is (TabletInput), and need not lock it. */
   tablet: v.boolean(),
+  /** The ports of virtio consoles, in order. */
+  consoles: v.optional(v.array(consolePort)),
+  /** Absent without one. */
+  balloon: v.optional(balloonState),
   /** Viewers that have the screen attached. */
   viewers: v.number(),
   /** The viewer whose keys and pointer the guest gets; absent when nobody took the input. */
@@ -80,6 +110,19 @@ export const logLine = v.object({
 });
 export type LogLine = v.InferOutput<typeof logLine>;
 
+/** What a guest says of its memory, through its balloon's driver: bytes. A guest need not say all of it. */
+export const guestMemoryStats = v.object({
+  total: v.number(),
+  free: v.optional(v.number()),
+  /** What programs could still get, caches given up. */
+  available: v.optional(v.number()),
+  caches: v.optional(v.number()),
+  /** Since it started. */
+  swapIn: v.optional(v.number()),
+  swapOut: v.optional(v.number()),
+});
+export type GuestMemoryStats = v.InferOutput<typeof guestMemoryStats>;
+
 export const statsSchema = v.object({
   /** When these were taken, milliseconds since 1970. */
   at: v.number(),
@@ -91,6 +134,8 @@ export const statsSchema = v.object({
   frames: v.number(),
   /** Resident memory of the machine process, bytes. */
   resident: v.number(),
+  /** Absent unless the machine has a balloon whose driver runs. */
+  guest: v.optional(guestMemoryStats),
 });
 
 /** A function on the machine's PCI bus. */
@@ -138,6 +183,12 @@ export const machineProtocol = {
     screenshot: { params: nothing, result: v.object({ png: base64, width: v.number(), height: v.number() }) },
     /** Bytes for the guest's serial port; answered when the port has taken them all into its queue. */
     serialWrite: { params: v.object({ data: v.pipe(base64, v.maxLength(MAX_SERIAL_WRITE, 'Too much at once.')) }), result: nothing },
+    /** Bytes for a port of a virtio console; answered when the port has taken them all into its queue. */
+    consoleWrite: { params: v.object({ slot: slotNumber, port: portNumber, data: v.pipe(base64, v.maxLength(MAX_SERIAL_WRITE, 'Too much at once.')) }), result: nothing },
+    /** The size of the terminal in which a console is shown, in letters. */
+    consoleSize: { params: v.object({ slot: slotNumber, port: portNumber, columns: terminalSide, rows: terminalSide }), result: nothing },
+    /** Asks the guest, through its balloon, to keep so many bytes of its memory; answered at once, "balloon" of the state says how far it is. */
+    setBalloon: { params: v.object({ bytes: v.pipe(v.number(), v.integer(), v.minValue(0)) }), result: nothing },
     /** Presses evdev key codes in order, then releases them in reverse order: combinations such as Ctrl+Alt+Del. */
     sendKeys: {
       params: v.object({ codes: v.pipe(v.array(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(0x2ff))), v.minLength(1), v.maxLength(16)) }),
@@ -154,6 +205,8 @@ export const machineProtocol = {
     machine: { kind: 'object', params: nothing, snapshot: machineStateSchema },
     /** What the guest wrote to its first serial port: bytes in base64. `dropped` bytes before the back-log are gone. */
     serial: { kind: 'stream', params: nothing, snapshot: v.object({ data: base64, dropped: v.number() }), append: base64 },
+    /** What the guest wrote to a port of a virtio console, as `serial`. */
+    console: { kind: 'stream', params: v.object({ slot: slotNumber, port: portNumber }), snapshot: v.object({ data: base64, dropped: v.number() }), append: base64 },
     log: { kind: 'stream', params: nothing, snapshot: v.object({ lines: v.array(logLine) }), append: v.array(logLine) },
     /** Once a second while somebody watches. */
     stats: { kind: 'object', params: nothing, snapshot: statsSchema },

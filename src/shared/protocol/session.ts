@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import type { Problem } from '../errors.ts';
 import { toProblem } from '../errors.ts';
 import { diff } from './patch.ts';
-import type { Append, CheckedParams, MethodName, ObjectTopicName, Progress, ProtocolSpec, Result, Snapshot, StreamTopicName, TopicName } from './wire.ts';
+import type { Append, CheckedParams, CheckedTopicParams, MethodName, ObjectTopicName, Progress, ProtocolSpec, Result, Snapshot, StreamTopicName, TopicName } from './wire.ts';
 import { MAX_OPEN, clientMessage, issuesText } from './wire.ts';
 
 /** What a handler of a call may use beside its parameters. */
@@ -22,12 +22,12 @@ export type MethodHandlers<P extends ProtocolSpec> = {
 };
 
 /** Calls `update` with the whole value at once (before it returns) and after every change, a new object each time; equal values send nothing. */
-export type ObjectTopic<T> = (update: (value: T) => void, end: (problem: Problem) => void) => Stop;
+export type ObjectTopic<T, P = unknown> = (update: (value: T) => void, end: (problem: Problem) => void, params: P) => Stop;
 /** Calls `start` with the back-log at once (before it returns) and `append` for what follows. */
-export type StreamTopic<T, A> = (start: (backlog: T) => void, append: (item: A) => void, end: (problem: Problem) => void) => Stop;
+export type StreamTopic<T, A, P = unknown> = (start: (backlog: T) => void, append: (item: A) => void, end: (problem: Problem) => void, params: P) => Stop;
 
-export type TopicHandlers<P extends ProtocolSpec> = { [T in ObjectTopicName<P>]: ObjectTopic<Snapshot<P, T>> } & {
-  [T in StreamTopicName<P>]: StreamTopic<Snapshot<P, T>, Append<P, T>>;
+export type TopicHandlers<P extends ProtocolSpec> = { [T in ObjectTopicName<P>]: ObjectTopic<Snapshot<P, T>, CheckedTopicParams<P, T>> } & {
+  [T in StreamTopicName<P>]: StreamTopic<Snapshot<P, T>, Append<P, T>, CheckedTopicParams<P, T>>;
 };
 
 export interface SessionOptions<P extends ProtocolSpec> {
@@ -146,7 +146,7 @@ export class Session<P extends ProtocolSpec> {
     const end = (problem: Problem) => stop({ id, error: problem });
     try {
       const handler = (topics as unknown as Record<string, (...parts: unknown[]) => Stop>)[topic];
-      stopFeeding = handler(...feed, end);
+      stopFeeding = handler(...feed, end, checked.output);
       // The topic ended while it was being set up.
       if (over) stopFeeding();
     } catch (thrown) {

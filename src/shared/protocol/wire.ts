@@ -88,6 +88,8 @@ export type Params<P extends ProtocolSpec, M extends MethodName<P>> = v.InferInp
 export type CheckedParams<P extends ProtocolSpec, M extends MethodName<P>> = v.InferOutput<P['methods'][M]['params']>;
 export type Result<P extends ProtocolSpec, M extends MethodName<P>> = v.InferOutput<P['methods'][M]['result']>;
 export type TopicParams<P extends ProtocolSpec, T extends TopicName<P>> = v.InferInput<P['topics'][T]['params']>;
+/** As CheckedParams, of a topic. */
+export type CheckedTopicParams<P extends ProtocolSpec, T extends TopicName<P>> = v.InferOutput<P['topics'][T]['params']>;
 export type Snapshot<P extends ProtocolSpec, T extends TopicName<P>> = v.InferOutput<P['topics'][T]['snapshot']>;
 /** What a stream topic's patches append; `never` for object topics. */
 export type Append<P extends ProtocolSpec, T extends TopicName<P>> = P['topics'][T] extends { append: infer A extends Schema } ? v.InferOutput<A> : never;

@@ -52,6 +52,10 @@ function check(result: number, what: string): number {
 export const O_RDWR = 2;
 export const O_CLOEXEC = 0o2000000;
 export const EPERM = 1;
+export const ENXIO = 6;
+export const EACCES = 13;
+export const ENODEV = 19;
+export const EADDRINUSE = 98;
 export const EINTR = 4;
 export const EAGAIN = 11;
 export const ENOMEM = 12;

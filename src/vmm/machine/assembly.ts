@@ -1,6 +1,7 @@
 // What a machine is made of, put together on the control thread and taken apart at its end: KVM's parts, the devices and what serves them, the
 // screen, and a Worker per vCPU. What the parts have to say goes to `hooks`; what it means for the machine is machine.ts's business.
 import type { MachineConfig } from '../../shared/machine-config.ts';
+import type { GuestMemoryStats } from '../../shared/protocol/machine.ts';
 import { chooseSlots } from '../../shared/slots.ts';
 import { isVirtioDevice, type VirtioPci } from '../virtio/pci.ts';
 import { VRAM_BYTES } from '../display/adapter.ts';
@@ -48,6 +49,12 @@ export interface AssemblyHooks {
   wantedBack(slot: number, address: string): void;
   /** The backend of the virtio device in this slot has something to say. */
   told(slot: number, news: DeviceNews): void;
+  /** Whether guest RAM may be given back to the host is another thing now than it was. */
+  gateMoved(): void;
+  /** What the guest says of its memory. */
+  guestMemory(): GuestMemoryStats | undefined;
+  /** Somebody looks at the statistics, or nobody any more. */
+  statsWatched(on: boolean): void;
   /** A vCPU's thread ended by an error that it could not tell of itself. */
   threadFailed(thrown: unknown): void;
   /** A vCPU's thread is gone, told to or not. */
@@ -79,6 +86,7 @@ export class Assembly {
     const equipment = (this.#equipment = new Equipment({
       id: config.id, name: config.name, ram, vm: vm.fd,
       log: (text) => hooks.log('info', text),
+      gateMoved: () => hooks.gateMoved(),
       wanted: (slot, address) => hooks.wantedBack(slot, address),
       failed: (_, address) => hooks.log('error', `the device ${address} of the host reports an error that cannot be mended; a reset of the machine may help`),
     }));
@@ -120,7 +128,7 @@ export class Assembly {
       });
       this.services = new ServiceLoop(thread.devices, thread.clock, thread.attention, (thrown) => hooks.failed(thrown));
       this.serialInput = new SerialInput(thread.devices.serial);
-      this.stats = new StatsWatch(thread.states, () => this.screen?.frames ?? 0);
+      this.stats = new StatsWatch({ states: thread.states, frames: () => this.screen?.frames ?? 0, guest: () => hooks.guestMemory(), watched: (on) => hooks.statsWatched(on) });
       this.screen = vram === null ? null : openScreen(thread, vram, (size) => hooks.screenSize(size));
       thread.states.holdBeforeStart();
       thread.clock.begin();

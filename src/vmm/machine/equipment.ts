@@ -5,6 +5,7 @@ import { PciTestStore } from '../devices/pci-test/parts.ts';
 import type { PciDevice } from '../pci/device.ts';
 import { HostDevices, type HostDevicesOptions } from '../vfio/host-devices.ts';
 import { Passthrough } from '../vfio/passthrough.ts';
+import { DropGate } from '../virtio/balloon/drop-gate.ts';
 import type { VirtioDescription } from '../virtio/description.ts';
 import { equipVirtio, unequipVirtio } from '../virtio/equip.ts';
 import { Networks, type ToBackend } from './networks.ts';
@@ -13,6 +14,8 @@ import { equip, type PluggedDescription } from './plugged.ts';
 export interface EquipmentOptions extends HostDevicesOptions {
   /** The machine's id. */
   readonly id: string;
+  /** Whether guest RAM may be given back to the host is another thing now than it was: balloons shall look. */
+  gateMoved(): void;
 }
 
 export class Equipment {
@@ -21,18 +24,21 @@ export class Equipment {
   readonly #networks: Networks;
   readonly #store = new PciTestStore();
   readonly #host: HostDevices;
+  readonly #gate = new DropGate();
+  readonly #gateMoved: () => void;
 
   constructor(options: EquipmentOptions) {
     this.#machine = { id: options.id, name: options.name };
     this.#networks = new Networks(options);
     this.#host = new HostDevices(options);
+    this.#gateMoved = () => options.gateMoved();
   }
 
   /** Throws VitrineError when the host cannot give what a device needs; nothing is taken then. */
   equip(config: DeviceConfig, slot: number): PluggedDescription {
-    if (config.kind === 'vfio-pci') return { slot, config, taken: this.#host.take({ address: config.address, rom: config.rom, slot }) };
+    if (config.kind === 'vfio-pci') return { slot, config, taken: this.#pinned(() => this.#host.take({ address: config.address, rom: config.rom, slot })) };
     if (!isVirtio(config)) return equip(config, slot, this.#store);
-    const description = equipVirtio(config, slot, this.#machine);
+    const description = equipVirtio(config, slot, this.#machine, this.#gate);
     this.#virtio.add(description);
     return description;
   }
@@ -45,6 +51,19 @@ export class Equipment {
   /** The ports of the host that lead into the guest by the network card in `slot`. Rejects with a VitrineError, with the forwards before in place. */
   forward(slot: number, forwards: readonly Forward[]): Promise<void> {
     return this.#networks.forward(slot, forwards);
+  }
+
+  /** A device of the host's reaches guest RAM from within `take` on. */
+  #pinned<T>(take: () => T): T {
+    this.#gate.close();
+    try {
+      const taken = take();
+      this.#gateMoved();
+      return taken;
+    } catch (thrown) {
+      this.#gate.open();
+      throw thrown;
+    }
   }
 
   /**
@@ -74,6 +93,8 @@ export class Equipment {
       for (const device of functions) if (device instanceof Passthrough) device.dispose();
     } finally {
       this.#host.give(description.config.address);
+      this.#gate.open();
+      this.#gateMoved();
     }
   }
 

@@ -107,6 +107,7 @@ export class IoThreads {
   /** A Worker without devices ends, but for the one of the light ones, which will have some again. */
   async #forget(thread: Thread, slot: number): Promise<void> {
     thread.slots.delete(slot);
+    this.#o.told(slot, { kind: 'gone' });
     if (thread.slots.size > 0 || thread.ended || this.#ending) return;
     await this.#ask(thread, { kind: 'end' }).catch(() => {});
     await thread.gone;

@@ -11,6 +11,8 @@ import { encodePng } from '../display/png.ts';
 import { SerialBacklog, Watched, type LogBacklog, type MachineControl, type MachineFacts, type ScreenAttachment, type ScreenViewer, type Unsubscribe } from '../server/control.ts';
 import { PoisonedError } from '../sync/mutex.ts';
 import { Assembly } from './assembly.ts';
+import { Balloons } from './balloons.ts';
+import { Consoles } from './consoles.ts';
 import { entryFile } from './entry.ts';
 import { guestHalted } from './guest-halted.ts';
 import { startTime, stopTime, type StoppedTime } from './guest-time.ts';
@@ -72,6 +74,8 @@ export class Machine implements MachineControl {
   readonly #config: MachineConfig;
   readonly #log: MachineLog;
   readonly #vcpuEntry: string;
+  readonly #consoles: Consoles;
+  readonly #balloons: Balloons;
   #finish!: (outcome: Outcome) => void;
   /** Null before it was put together, and when that failed. */
   #built: Assembly | null = null;
@@ -99,6 +103,13 @@ export class Machine implements MachineControl {
       id: config.id, name: config.name, state: 'starting', pid: process.pid, euid: process.geteuid!(), startedAt: Date.now(), pausedFor: 0, resets: 0,
       backend, cpus: config.cpus, memory: config.memory, display: config.display.kind, leds: { caps: false, num: false, scroll: false }, tablet: false,
     });
+    const send = (slot: number, mail: unknown): Promise<unknown> => this.#tellDevice(slot, mail);
+    this.#consoles = new Consoles({ send, changed: (consoles) => this.facts.update({ consoles }) });
+    this.#balloons = new Balloons({ name: config.name, send, changed: (balloon) => this.facts.update({ balloon }) });
+  }
+
+  async #tellDevice(slot: number, mail: unknown): Promise<unknown> {
+    return this.#built!.tellDevice(slot, mail);
   }
 
   get log(): LogBacklog {
@@ -133,6 +144,9 @@ export class Machine implements MachineControl {
       debugOutput: (bytes) => this.#log.debugOutput(bytes),
       screenSize: (size) => this.facts.update({ screen: size === null ? undefined : { width: size.width, height: size.height } }),
       wantedBack: (slot, address) => this.#guard(() => this.#wantedBack(slot, address)),
+      gateMoved: () => this.#balloons.gateMoved(),
+      guestMemory: () => this.#balloons.guest,
+      statsWatched: (on) => this.#balloons.watch(on),
       told: (slot, news) => this.#guard(() => this.#told(slot, news)),
       threadFailed: (thrown) => {
         if (this.facts.value.state !== 'starting') this.fail(thrown);
@@ -143,9 +157,16 @@ export class Machine implements MachineControl {
   }
 
   #told(slot: number, news: DeviceNews): void {
-    if (this.#ending !== null) return;
+    if (news.kind === 'gone') {
+      this.#consoles.gone(slot);
+      this.#balloons.gone(slot);
+    }
+    // The guest's last words come when it has ended.
+    if (this.#consoles.told(slot, news) || this.#ending !== null) return;
     if (news.kind === 'lamps') this.#virtioLamps = news.lamps;
-    else if (this.#stopped === null) this.#pauseFor(slot, news.problem);
+    else if (news.kind === 'pause') {
+      if (this.#stopped === null) this.#pauseFor(slot, news.problem);
+    } else this.#balloons.told(slot, news);
   }
 
   #pauseFor(slot: number, problem: Problem): void {
@@ -392,6 +413,25 @@ export class Machine implements MachineControl {
     await this.#require('write to the serial port').serialInput.write(bytes, signal);
   }
 
+  console(slot: number, port: number): SerialBacklog {
+    return this.#consoles.backlog(slot, port);
+  }
+
+  async consoleWrite(slot: number, port: number, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+    this.#require('write to a console');
+    await this.#consoles.write(slot, port, bytes, signal);
+  }
+
+  async consoleSize(slot: number, port: number, columns: number, rows: number): Promise<void> {
+    this.#require('change the size of a console');
+    await this.#consoles.resize(slot, port, columns, rows);
+  }
+
+  async setBalloon(bytes: number): Promise<void> {
+    this.#require('change the guest\'s memory');
+    await this.#balloons.set(bytes);
+  }
+
   /** What answers where at this moment, and which of KVM's memory slots exist beside RAM's: for those who look into a machine. */
   addressMap(): AddressMap {
     const { devices, slots } = this.#require('look into the machine').thread;
@@ -483,6 +523,7 @@ export class Machine implements MachineControl {
     if (problem !== undefined) this.#log.say('error', sentence(problem));
     for (const timer of this.#timers) clearInterval(timer);
     this.#built?.hotPlug.close();
+    this.#consoles.close();
     this.#built?.services.stop();
     this.#built?.services.drain();
     this.#log.endLine();

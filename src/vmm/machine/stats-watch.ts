@@ -1,6 +1,6 @@
 // What a machine costs, once a second while somebody looks: CPU time of each vCPU's thread, exits, frames, memory.
 import { readFileSync } from 'node:fs';
-import type { MachineStats } from '../../shared/protocol/machine.ts';
+import type { GuestMemoryStats, MachineStats } from '../../shared/protocol/machine.ts';
 import type { Unsubscribe } from '../server/control.ts';
 import type { VcpuStates } from './vcpu-state.ts';
 
@@ -30,16 +30,26 @@ function threadSeconds(thread: number): number {
 
 const since = (now: number, before: number): number => (now - before) >>> 0;
 
+export interface StatsWatchOptions {
+  readonly states: VcpuStates;
+  /** Sent so far. */
+  frames(): number;
+  /** What the guest says of its memory, if it does. */
+  guest(): GuestMemoryStats | undefined;
+  /** Somebody looks from now on, or nobody any more. */
+  watched(on: boolean): void;
+}
+
 export class StatsWatch {
+  readonly #o: StatsWatchOptions;
   readonly #states: VcpuStates;
-  readonly #frames: () => number;
   readonly #listeners = new Set<(stats: MachineStats) => void>();
   #timer: NodeJS.Timeout | undefined;
   #last: Sample;
 
-  constructor(states: VcpuStates, frames: () => number) {
-    this.#states = states;
-    this.#frames = frames;
+  constructor(options: StatsWatchOptions) {
+    this.#o = options;
+    this.#states = options.states;
     this.#last = this.#sample();
   }
 
@@ -48,6 +58,7 @@ export class StatsWatch {
     if (this.#timer === undefined) {
       this.#last = this.#sample();
       this.#timer = setInterval(() => this.#measure(), SECOND);
+      this.#o.watched(true);
     }
     listener(this.#stats(this.#last, this.#last));
     return () => {
@@ -55,12 +66,13 @@ export class StatsWatch {
       if (this.#listeners.size > 0) return;
       clearInterval(this.#timer);
       this.#timer = undefined;
+      this.#o.watched(false);
     };
   }
 
   #sample(): Sample {
     const ids = Array.from({ length: this.#states.count }, (_, id) => id);
-    return { at: performance.now(), cpu: ids.map((id) => threadSeconds(this.#states.thread(id))), exits: ids.map((id) => this.#states.exits(id)), frames: this.#frames() };
+    return { at: performance.now(), cpu: ids.map((id) => threadSeconds(this.#states.thread(id))), exits: ids.map((id) => this.#states.exits(id)), frames: this.#o.frames() };
   }
 
   #measure(): void {
@@ -75,12 +87,14 @@ export class StatsWatch {
     const rate = (kind: 'all' | 'io' | 'memory'): number => now.exits.reduce((sum, exits, id) => sum + since(exits[kind], before.exits[id]![kind]), 0) / seconds;
     const io = rate('io');
     const memory = rate('memory');
+    const guest = this.#o.guest();
     return {
       at: Date.now(),
       cpu: now.cpu.map((cpu, id) => Math.min(1, Math.max(0, (cpu - before.cpu[id]!) / seconds))),
       exits: { io: Math.round(io), mmio: Math.round(memory), other: Math.round(Math.max(0, rate('all') - io - memory)) },
       frames: Math.round((now.frames - before.frames) / seconds),
       resident: process.memoryUsage.rss(),
+      ...(guest === undefined ? {} : { guest }),
     };
   }
 }

@@ -8,11 +8,14 @@ import type { MachineProtocol, MachineState } from '../../shared/protocol/machin
 import { machineProtocol } from '../../shared/protocol/machine.ts';
 import type { MethodHandlers, TopicHandlers } from '../../shared/protocol/session.ts';
 import { Session } from '../../shared/protocol/session.ts';
-import type { ScreenAttachment } from './control.ts';
+import type { ScreenAttachment, SerialBacklog } from './control.ts';
 import type { Hub } from './serve.ts';
 
 /** A connection that lets this many bytes wait is cut off: it would fill the machine's memory. Frames stop far earlier, unacknowledged. */
 const MAX_WAITING = 64 * 2 ** 20;
+
+/** With this much waiting a connection does not read as fast as a guest writes. */
+const BEHIND = 2 ** 20;
 
 const MAX_KEY = 0x2ff;
 
@@ -142,6 +145,9 @@ export class Connection {
         return { png: toBase64(png), width, height };
       },
       serialWrite: ({ data }, { signal }) => done(machine.serialWrite(Buffer.from(data, 'base64'), signal)),
+      consoleWrite: ({ slot, port, data }, { signal }) => done(machine.consoleWrite(slot, port, Buffer.from(data, 'base64'), signal)),
+      consoleSize: ({ slot, port, columns, rows }) => done(machine.consoleSize(slot, port, columns, rows)),
+      setBalloon: ({ bytes }) => done(machine.setBalloon(bytes)),
       sendKeys: ({ codes }) => {
         for (const code of codes) machine.key(code, true);
         for (const code of [...codes].reverse()) machine.key(code, false);
@@ -173,6 +179,17 @@ export class Connection {
     };
   }
 
+  #watchConsole(backlog: SerialBacklog, start: (snapshot: { data: string; dropped: number }) => void, append: (data: string) => void): () => void {
+    const { bytes, dropped } = backlog.backlog();
+    start({ data: toBase64(bytes), dropped });
+    this.#serialWatches++;
+    const stop = backlog.subscribe((more) => append(toBase64(more)), () => this.#socket.bufferedAmount > BEHIND);
+    return () => {
+      this.#serialWatches--;
+      stop();
+    };
+  }
+
   #topics(): TopicHandlers<MachineProtocol> {
     const { machine } = this.#hub;
     type End = (problem: Problem) => void;
@@ -182,16 +199,8 @@ export class Connection {
         update(this.#state());
         return () => this.#machineWatchers.delete(update);
       },
-      serial: (start, append) => {
-        const { bytes, dropped } = machine.serial.backlog();
-        start({ data: toBase64(bytes), dropped });
-        this.#serialWatches++;
-        const stop = machine.serial.subscribe((more) => append(toBase64(more)));
-        return () => {
-          this.#serialWatches--;
-          stop();
-        };
-      },
+      serial: (start, append) => this.#watchConsole(machine.serial, start, append),
+      console: (start, append, _end: End, { slot, port }) => this.#watchConsole(machine.console(slot, port), start, append),
       log: (start, append, _end: End) => {
         start({ lines: machine.log.backlog() });
         return machine.log.subscribe((line) => append([line]));

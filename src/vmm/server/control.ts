@@ -42,6 +42,7 @@ export class Watched<T> {
 /** The last bytes that a guest wrote to its serial port, and those who want the next ones. */
 export class SerialBacklog {
   readonly #listeners = new Set<(bytes: Uint8Array) => void>();
+  readonly #behind = new Set<() => boolean>();
   #chunks: Uint8Array[] = [];
   #size = 0;
   #dropped = 0;
@@ -75,9 +76,19 @@ export class SerialBacklog {
     return { bytes: Buffer.concat(this.#chunks), dropped: this.#dropped };
   }
 
-  subscribe(listener: (bytes: Uint8Array) => void): Unsubscribe {
+  /** @param behind whether the listener has more waiting than it reads, for those who can make the guest wait */
+  subscribe(listener: (bytes: Uint8Array) => void, behind: () => boolean = () => false): Unsubscribe {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    this.#behind.add(behind);
+    return () => {
+      this.#listeners.delete(listener);
+      this.#behind.delete(behind);
+    };
+  }
+
+  /** Somebody does not read as fast as the guest writes. */
+  get behind(): boolean {
+    return [...this.#behind].some((behind) => behind());
   }
 }
 
@@ -147,6 +158,13 @@ export interface MachineControl {
   screenshot(): Promise<{ png: Uint8Array; width: number; height: number }>;
   /** Resolves when the port's queue has taken all bytes; `signal` gives up waiting. */
   serialWrite(bytes: Uint8Array, signal: AbortSignal): Promise<void>;
+  /** What the guest wrote to a port of a virtio console. Throws a VitrineError when there is no such port. */
+  console(slot: number, port: number): SerialBacklog;
+  /** As serialWrite. */
+  consoleWrite(slot: number, port: number, bytes: Uint8Array, signal: AbortSignal): Promise<void>;
+  consoleSize(slot: number, port: number, columns: number, rows: number): Promise<void>;
+  /** Asks the guest to keep `bytes` of its memory. */
+  setBalloon(bytes: number): Promise<void>;
 
   /** An evdev key, checked to be 1 to 0x2ff; codes that a PS/2 keyboard does not have are ignored. */
   key(code: number, down: boolean): void;

@@ -15,6 +15,8 @@ export interface BackendHost {
   readonly config: ConfigSpace;
   /** While it is built, before any driver: the device offers feature number `feature`, or does not. */
   offer(feature: number, offered?: boolean): void;
+  /** The eventfd by which the driver kicks queue `index`: for a kernel that serves the queue in place of us. kicked() does not come for it from now on. */
+  giveKick(index: number): number;
   /** A line for the machine's log. */
   log(text: string): void;
   tell(news: DeviceNews): void;
@@ -27,6 +29,8 @@ export interface ConfigSpace {
   /** As it is; written through `update` alone, and while the backend is built. */
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** What VirtioModel.configWrite left there: words that the driver does not see. */
+  readonly hidden: Int32Array;
   /** Changes the configuration as one, with a new generation, and interrupts the driver. */
   update(change: (view: DataView) => void): void;
 }
@@ -39,6 +43,8 @@ export interface DriverSession {
   queue(index: number): Virtqueue | undefined;
   /** The driver hears at the end of the turn of what was completed in `queue`, if it wants to: call it after complete(). */
   completed(queue: Virtqueue): void;
+  /** The driver hears of queue `index` at once, wanted or not: for a kernel that serves it and knows whether. */
+  interrupt(index: number): void;
 }
 
 export interface Backend {
@@ -52,7 +58,7 @@ export interface Backend {
   resume(): void;
   /** After quiesce: the driver is gone. Forget everything of it. */
   stop(): void;
-  /** VirtioModel.configWrite said that the backend must look. */
+  /** VirtioModel.configWrite said that the backend must look, or may have; also when there is no driver yet. */
   configWritten?(): void;
   /** A message of the control thread. @returns its answer (structured clone); throws VitrineError with what cannot be done */
   mail?(message: unknown): unknown;

@@ -2,13 +2,14 @@
 // the device any more.
 import { close, eventfd } from '../kvm/libc.ts';
 import type { VirtioConfig } from '../../shared/machine-config.ts';
+import type { DropGate } from './balloon/drop-gate.ts';
 import type { VirtioDescription } from './description.ts';
 import { virtioModel } from './models.ts';
 import { giveNet, prepareNet } from './net/prepare.ts';
 import type { NetPrepared } from './net/prepared.ts';
 
-/** Throws VitrineError or SystemError, with nothing taken. */
-export function equipVirtio(config: VirtioConfig, slot: number, machine: { readonly id: string; readonly name: string }): VirtioDescription {
+/** Throws VitrineError or SystemError, with nothing taken. @param gate of the machine's balloons */
+export function equipVirtio(config: VirtioConfig, slot: number, machine: { readonly id: string; readonly name: string }, gate: DropGate): VirtioDescription {
   const made: number[] = [];
   const make = (): number => {
     const fd = eventfd();
@@ -18,7 +19,8 @@ export function equipVirtio(config: VirtioConfig, slot: number, machine: { reado
   try {
     const { queues } = virtioModel(config, machine.id, slot);
     const wires = { control: make(), kicks: queues.map(make) };
-    return { slot, config, machine, wires, ...(config.kind === 'virtio-net' ? { prepared: prepareNet(config) } : {}) };
+    const prepared = config.kind === 'virtio-net' ? { prepared: prepareNet(config) } : config.kind === 'virtio-balloon' ? { prepared: gate.buffer } : {};
+    return { slot, config, machine, wires, ...prepared };
   } catch (thrown) {
     for (const fd of made) close(fd);
     throw thrown;

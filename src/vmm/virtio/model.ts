@@ -16,7 +16,10 @@ export interface VirtioModel {
   readonly config: Uint8Array;
   /**
    * The driver wrote `width` bytes at `offset` of the configuration, all within it: `bytes` may be changed. Nothing is writable unless there is this.
+   * @param hidden the device's words that no driver sees
    * @returns true when the backend must look (Backend.configWritten)
    */
-  configWrite?(bytes: Uint8Array, offset: number, width: 1 | 2 | 4, value: number): boolean;
+  configWrite?(bytes: Uint8Array, offset: number, width: 1 | 2 | 4, value: number, hidden: Int32Array): boolean;
+  /** How many words configWrite has to leave word for the backend, which the configuration does not show. */
+  readonly hidden?: number;
 }

@@ -1,11 +1,14 @@
 // The model of each kind of virtio device.
 import type { VirtioConfig } from '../../shared/machine-config.ts';
 import type { VirtioModel } from './model.ts';
+import { balloonModel } from './balloon/model.ts';
 import { blkModel } from './blk/model.ts';
+import { consoleModel } from './console/model.ts';
 import { inputModel } from './input/model.ts';
 import { ninepModel } from './ninep/model.ts';
 import { netModel } from './net/model.ts';
 import { rngModel } from './rng/model.ts';
+import { vsockModel } from './vsock/model.ts';
 
 /** @param machine the machine's id @param slot where the device is: what it has of its own is made from these */
 export function virtioModel(config: VirtioConfig, machine: string, slot: number): VirtioModel {
@@ -15,6 +18,9 @@ export function virtioModel(config: VirtioConfig, machine: string, slot: number)
     case 'virtio-net': return netModel(config, machine, slot);
     case 'virtio-blk': return blkModel(config);
     case 'virtio-rng': return rngModel();
+    case 'virtio-console': return consoleModel(config.ports);
+    case 'virtio-balloon': return balloonModel();
+    case 'virtio-vsock': return vsockModel(config.cid);
     default: throw new Error(`there is no model of ${config.kind}`);
   }
 }

@@ -87,6 +87,8 @@ export interface VirtioPciOptions {
   readonly model: VirtioModel;
   readonly packed: boolean;
   readonly wires: VirtioWires;
+  /** How long a vCPU waits for a reset, milliseconds: RESET_WAIT unless told. */
+  readonly resetWait?: number;
 }
 
 export function virtioLabel(slot: number, model: VirtioModel): string {
@@ -103,8 +105,11 @@ export class VirtioPci implements PciDevice {
   readonly wires: VirtioWires;
   /** Device-specific configuration. */
   readonly bytes: Uint8Array;
+  /** Words that the model and the backend share, out of the driver's sight. */
+  readonly hidden: Int32Array;
   readonly #platform: Platform;
   readonly #msix: MsixCapability;
+  readonly #resetWait: number;
   #pciCfg = 0;
 
   constructor(platform: Platform, msi: MsiSink, options: VirtioPciOptions) {
@@ -113,9 +118,11 @@ export class VirtioPci implements PciDevice {
     this.model = model;
     this.wires = wires;
     this.#platform = platform;
+    this.#resetWait = options.resetWait ?? RESET_WAIT;
     this.mutex = platform.arena.mutex(`${label}.lock`);
     this.registers = new DeviceRegisters(platform.arena, label, model.queues);
     this.bytes = platform.arena.uint8(`virtio.config.${label}`, model.config.length);
+    this.hidden = platform.arena.int32(`virtio.hidden.${label}`, model.hidden ?? 0);
     const vectors = Math.min(model.queues.length + 1, MAX_VECTORS);
     this.#msix = new MsixCapability(platform.arena, label, msi, { vectors, table: { bar: TABLE_BAR, offset: 0 }, pba: { bar: TABLE_BAR, offset: PBA } });
     const registers: Handler = { read: (offset, width) => this.#read(offset, width), write: (offset, width, value) => this.#write(offset, width, value) };
@@ -142,6 +149,7 @@ export class VirtioPci implements PciDevice {
     registers.clear();
     registers.pause.set(IDLE);
     this.bytes.set(model.config);
+    this.hidden.fill(0);
   }
 
   #capabilities(): Capability[] {
@@ -193,7 +201,7 @@ export class VirtioPci implements PciDevice {
       if (fd !== undefined) signalEventfd(fd);
     } else if (offset < COMMON + COMMON_BYTES) this.#writeCommon(offset, width, value);
     else if (offset >= DEVICE && offset + width <= DEVICE + this.bytes.length && this.model.configWrite !== undefined) {
-      if (this.model.configWrite(this.bytes, offset - DEVICE, width, value)) signalEventfd(this.wires.control);
+      if (this.model.configWrite(this.bytes, offset - DEVICE, width, value, this.hidden)) signalEventfd(this.wires.control);
     }
   }
 
@@ -286,7 +294,7 @@ export class VirtioPci implements PciDevice {
       reset.set(ASKED);
       this.#wake();
     }
-    if (reset.wait(RESET_WAIT)) this.#settle();
+    if (reset.wait(this.#resetWait)) this.#settle();
   }
 
   #resetQueue(queue: QueueRegisters): void {
@@ -297,7 +305,7 @@ export class VirtioPci implements PciDevice {
     }
     queue.reset.set(ASKED);
     this.#wake();
-    if (queue.reset.wait(RESET_WAIT)) this.#settle();
+    if (queue.reset.wait(this.#resetWait)) this.#settle();
   }
 
   /** What the Worker has done meanwhile shows from now on. */

@@ -45,20 +45,33 @@ export class DeviceRunner {
     this.device = device;
     this.#loop = loop;
     this.#ram = ram;
-    this.#backend = makeBackend({
+    const { control, kicks } = device.wires;
+    kicks.forEach((fd, index) => loop.watch(fd, EPOLLIN | EPOLLET, () => this.#kick(index)));
+    this.#backend = this.#make(makeBackend, {
       label: device.label,
       loop: this.#guarded(),
       ram,
       config: this.#config(),
       offer: (feature, offered) => device.registers.offer(feature, offered),
+      giveKick: (index) => {
+        loop.unwatch(kicks[index]!);
+        return kicks[index]!;
+      },
       log: (text) => device.log(text),
       tell,
       broken: (why) => this.#break(why),
     });
-    const { control, kicks } = device.wires;
     loop.watch(control, EPOLLIN | EPOLLET, () => this.#look());
-    kicks.forEach((fd, index) => loop.watch(fd, EPOLLIN | EPOLLET, () => this.#kick(index)));
     this.#look();
+  }
+
+  #make(makeBackend: RunnerOptions['makeBackend'], host: BackendHost): Backend {
+    try {
+      return makeBackend(host);
+    } catch (thrown) {
+      for (const fd of this.device.wires.kicks) this.#loop.unwatch(fd);
+      throw thrown;
+    }
   }
 
   /** The loop as the backend has it: a driver that breaks the rules ends its session, whoever notices it. */
@@ -96,6 +109,7 @@ export class DeviceRunner {
     return {
       bytes: device.bytes,
       view,
+      hidden: device.hidden,
       update: (change) => {
         // The lock's holder may wait for this thread; then it does not look at these bytes.
         const locked = device.mutex.lockUnless(() => device.registers.reset.state !== IDLE);
@@ -132,7 +146,10 @@ export class DeviceRunner {
       if (this.#started) this.#backend.configWritten?.();
     }
     if (this.#state === 'quiet') this.#fromQuiet();
-    if (this.#state === 'no-driver') this.#withoutDriver();
+    if (this.#state === 'no-driver') {
+      this.#backend.configWritten?.();
+      this.#withoutDriver();
+    }
   }
 
   #quiesce(): void {
@@ -200,6 +217,7 @@ export class DeviceRunner {
         if (this.#touched.size === 0) this.#loop.atEndOfTurn(() => this.#interrupt());
         this.#touched.add(queue);
       },
+      interrupt: (index) => this.device.interrupt(index),
     };
   }
 

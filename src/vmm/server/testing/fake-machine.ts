@@ -1,5 +1,6 @@
 // A machine without a VMM, for tests of the server, the launcher, the front and the CLI: it notes what is asked of it, echoes what is
 // written to its serial port, and sends frames of any size when told to.
+import { VitrineError } from '../../../shared/errors.ts';
 import type { PointerInput, TabletInput } from '../../../shared/protocol/input.ts';
 import { changeWords, whyNotFor, type DeviceChange } from '../../../shared/device-change.ts';
 import { VitrineError } from '../../../shared/errors.ts';
@@ -100,6 +101,28 @@ export class FakeMachine implements MachineControl {
 
   async serialWrite(bytes: Uint8Array, _signal: AbortSignal): Promise<void> {
     this.serial.push(Uint8Array.from(bytes));
+  }
+
+  /** One console device in slot 5 with two ports; what is written comes back. */
+  readonly consoles = [new SerialBacklog(), new SerialBacklog()];
+
+  console(slot: number, port: number): SerialBacklog {
+    const backlog = slot === 5 ? this.consoles[port] : undefined;
+    if (backlog === undefined) throw new VitrineError({ attempted: 'watch a console', on: `port ${port} of slot ${slot}`, why: 'there is no such console.', remedy: '', code: 'no-such-console' });
+    return backlog;
+  }
+
+  async consoleWrite(slot: number, port: number, bytes: Uint8Array, _signal: AbortSignal): Promise<void> {
+    this.console(slot, port).push(Uint8Array.from(bytes));
+  }
+
+  async consoleSize(slot: number, port: number, columns: number, rows: number): Promise<void> {
+    this.console(slot, port);
+    this.asked.push(`console ${slot}.${port} ${columns}x${rows}`);
+  }
+
+  async setBalloon(bytes: number): Promise<void> {
+    this.asked.push(`balloon ${bytes}`);
   }
 
   key(code: number, down: boolean): void {

@@ -5,7 +5,7 @@
 // Available to the device: AVAIL equals the wrap counter, USED does not. Used: both equal the device's wrap counter. Each counter begins at 1 and
 // turns over at the end of the ring.
 import { ChainBuilder } from './descriptors.ts';
-import { DESC_BYTES, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, QueueError, RingArea, type Chain, type QueueOptions, type Virtqueue } from './virtqueue.ts';
+import { DESC_BYTES, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, QueueError, RingArea, type Chain, type QueueOptions, type QueuePlace, type Virtqueue } from './virtqueue.ts';
 
 const MAX_SIZE = 32768;
 const AVAIL = 0x80;
@@ -23,6 +23,7 @@ const WRAP = 0x8000;
 export class PackedQueue implements Virtqueue {
   readonly index: number;
   readonly size: number;
+  readonly place: QueuePlace;
   readonly #o: QueueOptions;
   readonly #words: Uint32Array;
   readonly #halves: Uint16Array;
@@ -43,6 +44,7 @@ export class PackedQueue implements Virtqueue {
     if (size < 1 || size > MAX_SIZE) throw new QueueError(index, `it has ${size} entries`);
     this.index = index;
     this.size = size;
+    this.place = { index, size, descriptors, driver, device };
     this.#o = options;
     const ring = new RingArea(ram, index, 'descriptor ring', descriptors, size * DESC_BYTES, 16);
     this.#words = ring.words;

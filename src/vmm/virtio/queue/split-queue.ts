@@ -6,7 +6,7 @@
 //
 // Each idx counts modulo 65536. The order of our store of an index or event and our next look at the driver's is what Atomics give: one order for all.
 import { ChainBuilder } from './descriptors.ts';
-import { DESC_BYTES, DESC_INDIRECT, DESC_NEXT, QueueError, RingArea, type Chain, type QueueOptions, type Virtqueue } from './virtqueue.ts';
+import { DESC_BYTES, DESC_INDIRECT, DESC_NEXT, QueueError, RingArea, type Chain, type QueueOptions, type QueuePlace, type Virtqueue } from './virtqueue.ts';
 
 const MAX_SIZE = 32768;
 const FLAGS = 0;
@@ -18,6 +18,7 @@ const NO_INTERRUPT = 1;
 export class SplitQueue implements Virtqueue {
   readonly index: number;
   readonly size: number;
+  readonly place: QueuePlace;
   readonly #o: QueueOptions;
   readonly #table: Uint32Array;
   readonly #available: Uint16Array;
@@ -36,6 +37,7 @@ export class SplitQueue implements Virtqueue {
     if (size < 1 || size > MAX_SIZE || (size & (size - 1)) !== 0) throw new QueueError(index, `it has ${size} entries`);
     this.index = index;
     this.size = size;
+    this.place = { index, size, descriptors, driver, device };
     this.#o = options;
     this.#table = new RingArea(ram, index, 'descriptor table', descriptors, size * DESC_BYTES, 16).words;
     this.#available = new RingArea(ram, index, 'available ring', driver, 6 + 2 * size, 2).halves;

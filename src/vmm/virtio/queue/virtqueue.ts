@@ -27,6 +27,8 @@ export interface Virtqueue {
   readonly index: number;
   /** Entries of the ring. */
   readonly size: number;
+  /** Where its parts are, for a kernel that serves it in place of us (vhost). */
+  readonly place: QueuePlace;
   /**
    * The next chain that the driver made available, or null: then the driver is asked to kick when there is one. While chains are left, it is
    * asked not to. Throws QueueError.

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { F_RING_PACKED } from '../constants.ts';
+import { FUZZ_STEPS, fuzzDevice } from '../testing/fuzz.ts';
 import { VirtioRig } from '../testing/rig.ts';
 import { RngBackend } from './backend.ts';
 import { rngModel } from './model.ts';
@@ -24,5 +25,19 @@ for (const packed of [false, true]) {
     rig.work();
     assert.deepEqual(queue!.used().map(({ written }) => written), [0, 65_536], 'nothing to write to; more than one request gives');
     rig.close();
+  });
+}
+
+for (const seed of [1, 2]) {
+  test(`outlives a driver that does everything wrong, seed ${seed}`, () => {
+    fuzzDevice({
+      seed, steps: FUZZ_STEPS, model: rngModel, backend: () => new RngBackend(),
+      works: (rig, [queue]) => {
+        queue!.add([queue!.lend(32)]);
+        rig.kick(0);
+        rig.work();
+        assert.deepEqual(queue!.used().map(({ written }) => written), [32]);
+      },
+    });
   });
 }

@@ -17,6 +17,8 @@ import { DeviceRunner } from '../runner.ts';
 import { DriverQueue } from './driver.ts';
 
 export const RAM_BYTES = 16 * 2 ** 20;
+/** Of RAM: where the first ring or buffer goes. */
+export const FIRST_FREE = 0x10_0000;
 const BAR = 4;
 const TABLE_BAR = 1;
 const NOTIFY = 0x3000;
@@ -39,14 +41,14 @@ export class VirtioRig {
   readonly #devices: VirtioPci[];
   #turn = 0;
   /** Where the next ring or buffer goes. */
-  #free = 0x10_0000;
+  #free = FIRST_FREE;
 
   constructor({ model, backend, packed = false }: RigOptions) {
     const window = allocateWindow(RAM_BYTES);
     this.ram = new GuestMemory([{ gpa: 0, size: RAM_BYTES, buffer: window.buffer, offset: 0 }]);
     const wires = { control: eventfd(), kicks: model.queues.map(() => eventfd()) };
     const make = (platform: FakePlatform): VirtioPci => {
-      const device = new VirtioPci(platform, this.msi, { slot: 5, model, packed, wires });
+      const device = new VirtioPci(platform, this.msi, { slot: 5, model, packed, wires, resetWait: 0 });
       device.config.attachIntx({ set: (level) => void platform.irqLine(16, 'test').set(level), refresh: () => {} });
       return device;
     };
@@ -148,9 +150,10 @@ export class VirtioRig {
   /**
    * Reset, features, queues, DRIVER_OK: what a driver does at its beginning (virtio 1.3 §3.1.1).
    * @param wanted of what is offered; all of it but packed rings unless told
-   * @returns the queues, all that the device has
+   * @param queues numbers of those that it enables; all unless told
+   * @returns the queues, by number
    */
-  setUp({ wanted, size = 64 }: { wanted?: readonly number[]; size?: number } = {}): DriverQueue[] {
+  setUp({ wanted, size = 64, queues: enabled }: { wanted?: readonly number[]; size?: number; queues?: readonly number[] } = {}): DriverQueue[] {
     this.status = 0;
     this.status = c.STATUS_ACKNOWLEDGE;
     this.status = c.STATUS_ACKNOWLEDGE | c.STATUS_DRIVER;
@@ -163,7 +166,10 @@ export class VirtioRig {
     this.write(0, 4, 0xfee0_0000, TABLE_BAR);
     this.write(8, 4, 0x40, TABLE_BAR);
     this.write(12, 4, 0, TABLE_BAR);
-    const queues = this.runner.device.model.queues.map((most, index) => this.enable(index, Math.min(most, size), features));
+    const queues: DriverQueue[] = [];
+    this.runner.device.model.queues.forEach((most, index) => {
+      if (enabled?.includes(index) ?? true) queues[index] = this.enable(index, Math.min(most, size), features);
+    });
     this.status = c.STATUS_ACKNOWLEDGE | c.STATUS_DRIVER | c.STATUS_FEATURES_OK | c.STATUS_DRIVER_OK;
     this.work(2);
     return queues;
