@@ -58,8 +58,10 @@ export interface Backend {
   resume(): void;
   /** After quiesce: the driver is gone. Forget everything of it. */
   stop(): void;
-  /** VirtioModel.configWrite said that the backend must look, or may have; also when there is no driver yet. */
+  /** VirtioModel.configWrite said that the backend must look, or may have. */
   configWritten?(): void;
+  /** As configWritten, while there is no driver yet: for devices that take a write before one is there. */
+  writtenEarly?(): void;
   /** A message of the control thread. @returns its answer (structured clone); throws VitrineError with what cannot be done */
   mail?(message: unknown): unknown;
   /** The end, after quiesce and stop if there was a driver: close everything. */

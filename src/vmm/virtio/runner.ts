@@ -147,7 +147,7 @@ export class DeviceRunner {
     }
     if (this.#state === 'quiet') this.#fromQuiet();
     if (this.#state === 'no-driver') {
-      this.#backend.configWritten?.();
+      this.#backend.writtenEarly?.();
       this.#withoutDriver();
     }
   }

@@ -109,6 +109,10 @@ export class ConsoleBackend implements Backend {
     this.#tell(first!, takeEmergency(this.#host.config.hidden, OUTPUT_WINDOW - first!.told));
   }
 
+  writtenEarly(): void {
+    this.configWritten();
+  }
+
   dispose(): void {
     this.#running = false;
   }
