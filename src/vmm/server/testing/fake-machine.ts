@@ -3,7 +3,6 @@
 import { VitrineError } from '../../../shared/errors.ts';
 import type { PointerInput, TabletInput } from '../../../shared/protocol/input.ts';
 import { changeWords, whyNotFor, type DeviceChange } from '../../../shared/device-change.ts';
-import { VitrineError } from '../../../shared/errors.ts';
 import type { DeviceConfig } from '../../../shared/machine-config.ts';
 import type { MachineStats, PluggedDevice } from '../../../shared/protocol/machine.ts';
 import type { MachineControl, MachineFacts, ScreenAttachment, ScreenViewer, Unsubscribe } from '../control.ts';
