@@ -3,6 +3,7 @@
 //   out: { id, result } | { id, error }, and unasked { serial: base64 }, { facts }, { log }, { stats }, { outcome }
 import { createInterface } from 'node:readline';
 import * as v from 'valibot';
+import type { DeviceChange } from '../../../src/shared/device-change.ts';
 import { deviceConfig, machineConfig } from '../../../src/shared/machine-config.ts';
 import type { PointerInput, TabletInput } from '../../../src/shared/protocol/input.ts';
 import { encodePng } from '../../../src/vmm/display/png.ts';
@@ -35,6 +36,7 @@ const calls: Record<string, (...args: never[]) => unknown> = {
   listDevices: () => machine.listDevices(),
   addDevice: (device: object) => machine.addDevice(v.parse(deviceConfig, device)),
   removeDevice: (slot: number, options: { force: boolean; seconds: number }) => machine.removeDevice(slot, options),
+  changeDevice: (slot: number, change: DeviceChange) => machine.changeDevice(slot, change),
   screenshot: async () => {
     const { png, width, height } = await machine.screenshot();
     return { png: Buffer.from(png).toString('base64'), width, height };

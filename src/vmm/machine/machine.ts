@@ -375,7 +375,9 @@ export class Machine implements MachineControl {
     const device = built.hotPlug.configAt(slot);
     const why = device === undefined ? 'no device that can be changed is there.' : whyNotFor(device, change);
     if (why !== null) throw new VitrineError({ attempted, on: `slot ${slot} of ${this.#config.name}`, why, remedy: '', code: device === undefined ? 'no-such-device' : 'wrong-device' });
-    await built.tellDevice(slot, change);
+    // passt is the control thread's, all else the backend's.
+    if (change.kind === 'forwards') await built.forward(slot, change.forwards);
+    else await built.tellDevice(slot, change);
     this.#log.say('info', `slot ${slot}: ${changeWords(change)}`);
   }
 

@@ -34,7 +34,7 @@ export class Networks {
       name, log, forwards: config.backend.forwards,
       mac: virtioModel(config, machine.id, slot).config.slice(0, MAC_BYTES),
       use: async (socket) => {
-        if (!entry.ended) await send({ connect: socket });
+        if (!entry.ended) await send({ kind: 'connect', socket });
       },
     });
     if (entry.ended) network.close();

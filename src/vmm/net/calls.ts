@@ -11,6 +11,7 @@ const cFcntl = libc.func('fcntl', 'int', ['int', 'int', 'int']) as (fd: number, 
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_SEQPACKET = 5;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
@@ -32,10 +33,10 @@ export function writeVectors(fd: number, vectors: number, count: number): number
   return Number(cWritev(fd, vectors, count));
 }
 
-/** Two connected stream sockets that no other program inherits. Both block until nonBlocking() says otherwise. Throws SystemError. */
-export function socketPair(): [number, number] {
+/** Two connected sockets that no other program inherits. Both block until nonBlocking() says otherwise. Throws SystemError. */
+export function socketPair(kind: 'stream' | 'packets' = 'stream'): [number, number] {
   const pair = new Int32Array(2);
-  if (cSocketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) !== 0) throw new SystemError('socketpair', errno());
+  if (cSocketpair(AF_UNIX, (kind === 'stream' ? SOCK_STREAM : SOCK_SEQPACKET) | SOCK_CLOEXEC, 0, pair) !== 0) throw new SystemError('socketpair', errno());
   return [pair[0]!, pair[1]!];
 }
 

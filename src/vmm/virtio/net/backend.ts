@@ -230,10 +230,10 @@ export class NetBackend implements Backend {
   /** Throws VitrineError never: the host's part of it is the control thread's. */
   mail(message: unknown): unknown {
     const mail = message as NetMail;
-    if ('link' in mail) this.#plugged = mail.link;
+    if (mail.kind === 'link') this.#plugged = mail.up;
     else {
       this.#channels = this.#closeAll();
-      if (mail.connect !== null) this.#connect(mail.connect);
+      if (mail.socket !== null) this.#connect(mail.socket);
     }
     this.#showLink();
     if (this.#running) {

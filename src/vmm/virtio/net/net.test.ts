@@ -2,78 +2,17 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import fc from 'fast-check';
-import { close } from '../../kvm/libc.ts';
-import { nonBlocking, socketPair } from '../../net/calls.ts';
-import { Vectors } from '../../net/vectors.ts';
 import { HEADER_BYTES } from '../../net/vnet-header.ts';
-import { F_RING_PACKED, STATUS_NEEDS_RESET } from '../constants.ts';
+import { STATUS_NEEDS_RESET } from '../constants.ts';
 import type { DriverQueue, Lent } from '../testing/driver.ts';
-import { VirtioRig } from '../testing/rig.ts';
-import { NetBackend } from './backend.ts';
-import { netModel, type NetConfig } from './model.ts';
 import * as n from './numbers.ts';
+import { closeCards, closeNow, connect, CONTROL, MAC, packetCard, read, RX, streamCard as card, TX, write, type Card } from './testing.ts';
 
-const MAC = [0x52, 0x54, 0, 1, 2, 3];
-const config: NetConfig = { kind: 'virtio-net', rings: 'split', mac: '52:54:00:01:02:03', backend: { kind: 'user', forwards: [] }, linkUp: true };
-const RX = 0;
-const TX = 1;
-const CONTROL = 2;
 const STATUS = 0x2000 + n.CONFIG_STATUS;
-
-interface Card {
-  readonly rig: VirtioRig;
-  readonly queues: DriverQueue[];
-  /** The other end of the stream, which blocks not. */
-  readonly far: number;
-}
-
-const rigs = new Set<VirtioRig>();
-const sockets = new Set<number>();
-/** The cards first, then what they watched. */
-function closeAll(): void {
-  for (const rig of rigs) rig.close();
-  for (const fd of sockets) close(fd);
-  rigs.clear();
-  sockets.clear();
-}
-afterEach(closeAll);
-
-function connect(rig: VirtioRig): number {
-  const [near, far] = socketPair();
-  for (const fd of [near, far]) nonBlocking(fd);
-  assert.deepEqual(rig.runner.mail({ connect: near }), { link: true });
-  sockets.add(near).add(far);
-  return far;
-}
-
-/** A card on a stream. */
-function card(options: { packed?: boolean; wanted?: (offered: number[]) => number[]; size?: number } = {}): Card {
-  const rig = new VirtioRig({ model: netModel(config, 'm', 5), backend: (host) => new NetBackend(host, config, { kind: 'user', mtu: 32828 }), packed: options.packed ?? false });
-  const far = connect(rig);
-  rigs.add(rig);
-  const offered = rig.offered();
-  const wanted = options.wanted?.(offered) ?? (options.packed === true ? offered : offered.filter((each) => each !== F_RING_PACKED));
-  const queues = rig.setUp({ wanted, size: options.size ?? 64 });
-  rig.interrupts();
-  return { rig, queues, far };
-}
+afterEach(closeCards);
 
 const frameOf = (bytes: number, seed = 0): Uint8Array => Uint8Array.from({ length: bytes }, (_, i) => (i < 6 ? MAC[i]! : (i * 7 + seed) & 0xff));
 const framed = (...frames: Uint8Array[]): Uint8Array => Uint8Array.from(Buffer.concat(frames.flatMap((frame) => [Uint8Array.of(0, frame.length >>> 16, (frame.length >>> 8) & 0xff, frame.length & 0xff), frame])));
-
-function write(fd: number, bytes: Uint8Array): number {
-  const list = new Vectors(bytes.length);
-  list.scratch.set(bytes);
-  list.addScratch(0, bytes.length);
-  return list.write(fd);
-}
-
-/** All that has come, at most `most`. */
-function read(fd: number, most = 2 ** 20): Uint8Array {
-  const list = new Vectors(most);
-  list.addScratch(0, most);
-  return list.scratch.slice(0, Math.max(0, list.read(fd)));
-}
 
 /** Lends `count` buffers of `bytes`. */
 function lendTo(queue: DriverQueue, count: number, bytes: number): Map<number, Lent> {
@@ -243,7 +182,7 @@ test('the cable: pulled and put in again from outside, and no network when the o
   const { rig, queues, far } = card();
   const lent = lendTo(queues[RX]!, 8, 1000);
   rig.kick(RX);
-  assert.deepEqual(rig.runner.mail({ link: false }), { link: false });
+  assert.deepEqual(rig.runner.mail({ kind: 'link', up: false }), { link: false });
   rig.work(2);
   assert.equal(rig.read(STATUS, 2), 0);
   assert.deepEqual(rig.interrupts(), [0], 'the configuration\'s');
@@ -252,14 +191,13 @@ test('the cable: pulled and put in again from outside, and no network when the o
   write(far, framed(frameOf(80)));
   rig.work(2);
   assert.deepEqual([queues[TX]!.used().length, queues[RX]!.used().length, read(far).length], [1, 0, 0], 'frames go nowhere');
-  assert.deepEqual(rig.runner.mail({ link: true }), { link: true });
+  assert.deepEqual(rig.runner.mail({ kind: 'link', up: true }), { link: true });
   write(far, framed(frameOf(90)));
   rig.work(4);
   assert.deepEqual(arrived(queues[RX]!, lent).map(({ frame }) => frame.length), [90]);
   assert.equal(rig.read(STATUS, 2), 1);
   rig.interrupts();
-  sockets.delete(far);
-  close(far);
+  closeNow(far);
   rig.work(2);
   assert.equal(rig.read(STATUS, 2), 0);
   assert.ok(rig.interrupts().includes(0));
@@ -361,7 +299,89 @@ test('whatever sizes come and are lent, cut anywhere, the frames are those that 
         found.push(...arrived(rx, lent).map(({ frame }) => frame));
       }
       assert.deepEqual(found, frames);
-      closeAll();
+      closeCards();
     },
   ), { numRuns: process.env['VITRINE_LONG'] === '1' ? 2000 : 60 });
+});
+
+test('frames with their headers go both ways where they are kept apart, and only those that the driver wants', () => {
+  const { rig, queues, far } = packetCard();
+  const [rx, tx] = [queues[RX]!, queues[TX]!];
+  const header = Uint8Array.from([1, 0, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0]);
+  const frames = [60, 1514].map((bytes, i) => frameOf(bytes, i));
+  for (const frame of frames) tx.add([tx.put(header), tx.put(frame)]);
+  tx.add([tx.put(Uint8Array.from([1, 1, 0, 0, 0, 0, 34, 0, 16, 0, 0, 0])), tx.put(frameOf(3000))]); // segments of no bytes
+  rig.kick(TX);
+  rig.work(2);
+  for (const frame of frames) assert.deepEqual(read(far), Uint8Array.from([...header, ...frame]));
+  assert.deepEqual([read(far).length, tx.used().length], [0, 3]);
+  const lent = lendTo(rx, 6, 900);
+  rig.kick(RX);
+  const other = Uint8Array.from([0x52, 0x54, 0, 9, 9, 9, ...frameOf(100).subarray(6)]);
+  const broadcast = Uint8Array.from([255, 255, 255, 255, 255, 255, ...frameOf(100).subarray(6)]);
+  for (const frame of [frames[1]!, other, broadcast, frames[0]!]) write(far, Uint8Array.from([...header, ...frame]));
+  rig.work(4);
+  const found = arrived(rx, lent);
+  assert.deepEqual(found.map(({ frame }) => frame), [frames[1], broadcast, frames[0]]);
+  assert.deepEqual(found.map(({ header: [flags, , , , , , start, , , , buffers] }) => [flags, start, buffers]), [[1, 34, 2], [1, 34, 1], [1, 34, 1]]);
+});
+
+test('a frame waits where it is until the driver has lent room for the longest that may come', () => {
+  const { rig, queues, far } = packetCard();
+  const rx = queues[RX]!;
+  const lent = lendTo(rx, 1, 900);
+  rig.kick(RX);
+  write(far, Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frameOf(500)]));
+  rig.work(4);
+  assert.equal(rx.used().length, 0);
+  for (const [id, room] of lendTo(rx, 1, 900)) lent.set(id, room);
+  rig.kick(RX);
+  rig.work(4);
+  assert.deepEqual(arrived(rx, lent).map(({ frame }) => frame.length), [500]);
+});
+
+test('a cable that is put in again brings nothing that is stale', () => {
+  const { rig, queues, far } = packetCard();
+  const rx = queues[RX]!;
+  const lent = lendTo(rx, 4, 1600);
+  rig.kick(RX);
+  rig.runner.mail({ kind: 'link', up: false });
+  write(far, Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frameOf(500)]));
+  rig.work(4);
+  rig.runner.mail({ kind: 'link', up: true });
+  write(far, Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frameOf(600)]));
+  rig.work(4);
+  assert.deepEqual(arrived(rx, lent).map(({ frame }) => frame.length), [600]);
+});
+
+test('VLANs and tables of addresses choose what comes', () => {
+  const one = packetCard();
+  const { rig, queues, far } = one;
+  const rx = queues[RX]!;
+  const lent = lendTo(rx, 20, 1600);
+  rig.kick(RX);
+  const tagged = (id: number): Uint8Array => Uint8Array.from([...MAC, ...MAC, 0x81, 0, id >>> 8, id & 0xff, ...new Uint8Array(60)]);
+  const to = (...mac: number[]): Uint8Array => Uint8Array.from([...mac, ...MAC, 8, 0, ...new Uint8Array(60)]);
+  const group = to(1, 0, 0x5e, 0, 0, 1);
+  const arrive = (...frames: Uint8Array[]): boolean[] => {
+    for (const frame of frames) write(far, Uint8Array.from([...new Uint8Array(HEADER_BYTES), ...frame]));
+    rig.work(4);
+    const found = arrived(rx, lent).map(({ frame }) => Buffer.from(frame).toString('hex'));
+    for (const [id, room] of lendTo(rx, found.length, 1600)) lent.set(id, room);
+    rig.kick(RX);
+    return frames.map((frame) => found.includes(Buffer.from(frame).toString('hex')));
+  };
+  assert.deepEqual(arrive(tagged(5), tagged(6), group), [false, false, true]);
+  ask(one, n.VIRTIO_NET_CTRL_VLAN, n.VIRTIO_NET_CTRL_VLAN_ADD, [5, 0]);
+  assert.deepEqual(arrive(tagged(5), tagged(6)), [true, false]);
+  ask(one, n.VIRTIO_NET_CTRL_VLAN, n.VIRTIO_NET_CTRL_VLAN_DEL, [5, 0]);
+  assert.deepEqual(arrive(tagged(5)), [false]);
+  ask(one, n.VIRTIO_NET_CTRL_MAC, n.VIRTIO_NET_CTRL_MAC_TABLE_SET, [1, 0, 0, 0, 2, 0, 0, 0, 0, 9, 1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 2]);
+  assert.deepEqual(arrive(to(2, 0, 0, 0, 0, 9), to(2, 0, 0, 0, 0, 8), group, to(1, 0, 0x5e, 0, 0, 2), to(...MAC)), [true, false, false, true, true]);
+  ask(one, n.VIRTIO_NET_CTRL_RX, n.VIRTIO_NET_CTRL_RX_ALLMULTI, [1]);
+  assert.deepEqual(arrive(group), [true]);
+  ask(one, n.VIRTIO_NET_CTRL_MAC, n.VIRTIO_NET_CTRL_MAC_ADDR_SET, [2, 0, 0, 0, 0, 8]);
+  assert.deepEqual(arrive(to(2, 0, 0, 0, 0, 8), to(...MAC)), [true, false]);
+  ask(one, n.VIRTIO_NET_CTRL_RX, n.VIRTIO_NET_CTRL_RX_PROMISC, [1]);
+  assert.deepEqual(arrive(to(2, 0, 0, 7, 7, 7)), [true]);
 });

@@ -11,6 +11,6 @@ export type NetPrepared =
 /** Answered with the link's state: { link: boolean }. */
 export type NetMail =
   /** Somebody puts the cable in, or pulls it. */
-  | { readonly link: boolean }
+  | { readonly kind: 'link'; readonly up: boolean }
   /** passt's socket from now on, or none; what was before is not touched any more. */
-  | { readonly connect: number | null };
+  | { readonly kind: 'connect'; readonly socket: number | null };
