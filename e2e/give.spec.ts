@@ -477,6 +477,14 @@ test.describe('every button of the helper', () => {
     // The focus does not fall to the page's beginning with the button that is gone.
     await expect(page.getByRole('heading', { name: /^What giving/ })).toBeFocused();
     expect(host.log()).toEqual(['module kvm_intel']);
+    // And VFIO's, which is not loaded yet.
+    const vfio = page.locator('[data-finding="kernel-modules"]').filter({ hasText: 'The module vfio-pci, which gives devices to machines, is not loaded.' });
+    await app.shot('give-module-unloaded');
+    await button(vfio, 'Load vfio-pci').focus();
+    await page.keyboard.press('Enter');
+    await expect(vfio).toHaveCount(0);
+    expect(host.log()).toEqual(['module kvm_intel', 'module vfio-pci']);
+    await expect(page.getByRole('heading', { name: /^What giving/ })).toBeFocused();
 
     // No password any more: allowed at the end of the wizard, listed and withdrawn on the Devices page.
     await button(page, 'Review the changes').click();

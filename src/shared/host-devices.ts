@@ -39,7 +39,7 @@ export const FINDING_CODES = [
   'no-vfio-access',
   /** The limit of locked memory is under the guest's RAM. */
   'memlock-low',
-  /** Aspects: missing (modules), lockdown, virtual-functions (offered by an SR-IOV card). */
+  /** Aspects: missing (modules), unloaded (one that is there), lockdown, virtual-functions (offered by an SR-IOV card). */
   'kernel-modules',
   /** Another machine has it. Aspects: running, program (not one of ours), off. */
   'claimed',

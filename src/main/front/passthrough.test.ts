@@ -195,6 +195,10 @@ test('buttons: take it out of another machine, load KVM\'s module, give back wha
   host.answer(0);
   await client.call('remedy', { verb: 'load-modules', modules: 'kvm' });
   assert.deepEqual(host.log(), ['module kvm_intel']);
+  const [, unloaded] = (await client.call('devicesFor', { id })).findings;
+  assert.deepEqual([unloaded.code, unloaded.aspect, unloaded.actions?.map(({ verb, modules }) => `${verb} ${modules}`)], ['kernel-modules', 'unloaded', ['load-modules vfio']]);
+  await client.call('remedy', { verb: 'load-modules', modules: 'vfio' });
+  assert.deepEqual(host.log(), ['module kvm_intel', 'module vfio-pci']);
   assert.deepEqual((await client.call('devicesFor', { id })).findings.map(({ code }) => code), ['memory-pinned']);
 
   const { digest } = await client.call('planDevices', choice(['15'], 'kept'));

@@ -43,6 +43,17 @@ export function removeParameter(roots: HostRoots, parameter: string): Remedy {
   return undo === undefined ? { remedy } : { remedy, commands: undo, undo: commands };
 }
 
+/** How all modules of the kernel come onto the computer, where small images leave some out. @param release as uname has it */
+export function installModules(roots: HostRoots, release: string): Remedy {
+  const install = (command: string, restart: boolean): Remedy => ({ remedy: `Install the kernel's full set of modules${restart ? ', and restart the computer' : ''}.`, commands: [command] });
+  if (isA(roots, 'ubuntu')) return install(`sudo apt install linux-modules-extra-${release}`, false);
+  if (isA(roots, 'debian')) return install('sudo apt install linux-image-$(dpkg --print-architecture)', true);
+  if (isA(roots, 'fedora', 'rhel')) return install(`sudo dnf install kernel-modules-${release}`, false);
+  if (isA(roots, 'suse', 'opensuse')) return install('sudo zypper install kernel-default', true);
+  if (isA(roots, 'alpine')) return install('sudo apk add linux-lts', true);
+  return { remedy: 'Install the kernel\'s full set of modules, or start a kernel with CONFIG_VFIO_PCI.' };
+}
+
 /** What makes the initramfs anew, so that a file of modprobe.d counts from the start. */
 export function initramfsCommand(roots: HostRoots): string {
   if (isA(roots, 'fedora', 'rhel', 'suse', 'opensuse')) return 'sudo dracut --force';

@@ -243,6 +243,17 @@ test('KVM that is not there, or not for this user; vfio-pci that is not there', 
   assert.deepEqual(read(t, `modules none\n  pci 00:04.0 8086:10d3 020000 group=5\n`).findings.map(({ code, aspect }) => `${code} ${aspect}`), ['kernel-modules missing']);
 });
 
+test('vfio-pci that is there and not loaded: a button, for a machine; one that is not there: the exact command', (t) => {
+  const machine = { name: 'Vista', memory: GiB };
+  const about = (text: string, options: Partial<ReadOptions> = { machine }) => read(t, text, options).findings.filter(({ code }) => code === 'kernel-modules').map(({ aspect, severity, commands = [], actions = [] }) => [aspect, severity, ...commands, ...actions.map(({ verb, modules }) => `${verb} ${modules}`)].join(' | '));
+  assert.deepEqual(about(HOSTS.intelDesktop), ['unloaded | information | sudo modprobe vfio-pci | load-modules vfio']);
+  assert.deepEqual([about(HOSTS.intelDesktop, {}), about(HOSTS.limits), about(HOSTS.noIommu)], [[], [], []]);
+  for (const [release, command] of [
+    ['ID=ubuntu', 'sudo apt install linux-modules-extra-6.8.0'], ['ID=debian', 'sudo apt install linux-image-$(dpkg --print-architecture)'], ['ID=fedora', 'sudo dnf install kernel-modules-6.8.0'],
+    ['ID="opensuse-tumbleweed"', 'sudo zypper install kernel-default'], ['ID=alpine', 'sudo apk add linux-lts'],
+  ]) assert.deepEqual(about(`iommu dmar0\nremapping yes\nmodules none\nfile /etc/os-release ${release}\npci 00:04.0 8086:10d3 020000 group=5\n`), [`missing | refused | ${command}`]);
+});
+
 test('interrupts that are not remapped: refused, or with care where that was allowed', (t) => {
   const found = read(t, HOSTS.noRemapping);
   assert.equal(verdicts(found), '00:03.0 -');

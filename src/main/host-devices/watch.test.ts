@@ -107,7 +107,7 @@ test('a reader that ends is started again, what was known stays in sight, and no
 test('read once: the answer, or why there is none', async (t) => {
   const { env } = desktop(t);
   const found = await readOnce(startReader(env), { claims: [], machine: { name: 'Vista', memory: 2 ** 30 } });
-  assert.deepEqual(found.findings.map(({ code }) => code), ['memory-pinned']);
+  assert.deepEqual(found.findings.map(({ code }) => code), ['memory-pinned', 'kernel-modules']);
   const mute = (said: string) => async (): Promise<Reader> => {
     const stdout = new PassThrough();
     stdout.end(said);
@@ -183,7 +183,7 @@ test('through a front: as a page sees them', async (t) => {
   // For the machine itself it is no claim; but its memory is more than this computer has free.
   const judged = await client.call('devicesFor', { id: machine });
   assert.ok(!judged.devices[NIC].findings.some(({ code }) => code === 'claimed'));
-  assert.deepEqual([judged.devices[NIC].verdict, judged.findings.map(({ code }) => code)], ['not-possible', ['memory-pinned']]);
+  assert.deepEqual([judged.devices[NIC].verdict, judged.findings.map(({ code }) => code)], ['not-possible', ['memory-pinned', 'kernel-modules']]);
   const run = await beginRun(library.folderOf(machine), '');
   await until(() => found!.groups['15'].verdict === 'not-possible');
   assert.equal(found!.devices[NIC].sentence, 'The machine Router has it.');

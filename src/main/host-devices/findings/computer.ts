@@ -3,7 +3,7 @@ import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding } from '../../../shared/host-devices.ts';
 import type { Remedy } from '../distribution.ts';
-import { addParameter, removeParameter } from '../distribution.ts';
+import { addParameter, installModules, removeParameter } from '../distribution.ts';
 import { lines } from '../roots.ts';
 import { PINNED_BESIDE } from '../../lease/pinned.ts';
 import type { Scene } from './finding.ts';
@@ -120,10 +120,15 @@ function memory({ host, machine }: Scene): Finding[] {
   return found;
 }
 
-function modules({ host }: Scene): Finding[] {
+function modules({ roots, host, iommu, machine }: Scene): Finding[] {
   const found: Finding[] = [];
   if (host.vfioModule === 'missing') {
-    found.push(finding('kernel-modules', 'refused', 'This kernel has no vfio-pci, the module that gives devices to machines.', 'Install the kernel\'s full set of modules (on Ubuntu linux-modules-extra, on cloud images the generic kernel), or start a kernel with CONFIG_VFIO_PCI.', { module: 'vfio-pci', kernel: host.kernel }, 'missing'));
+    found.push(finding('kernel-modules', 'refused', 'This kernel has no vfio-pci, the module that gives devices to machines.', installModules(roots, host.kernel), { module: 'vfio-pci', kernel: host.kernel }, 'missing'));
+  }
+  // Only who is about to give something wants to know: by itself it is loaded with the first device.
+  if (host.vfioModule === 'available' && iommu.on && machine !== undefined) {
+    const unloaded = finding('kernel-modules', 'information', 'The module vfio-pci, which gives devices to machines, is not loaded.', remedy('It is loaded when a device is first given, or now. It stays until the computer restarts.', ['sudo modprobe vfio-pci'], ['sudo modprobe -r vfio-pci']), { module: 'vfio-pci' }, 'unloaded');
+    found.push(withActions(unloaded, { label: 'Load vfio-pci', verb: 'load-modules', modules: 'vfio' }));
   }
   if (host.lockdown !== undefined && host.lockdown !== 'none') {
     found.push(finding('kernel-modules', 'information', `The kernel is locked down (${host.lockdown}), as it is with Secure Boot: only signed modules load. Those of the distribution are.`, '', { lockdown: host.lockdown }, 'lockdown'));
