@@ -100,6 +100,37 @@ test('run: what is typed reaches the guest; a signal ends the machine; so does t
   assert.deepEqual(library.ids(), []);
 });
 
+/** Processes that have something to do with the folder: a machine, or the shell that it begins as, or its watcher. */
+function processesOf(folder: string): string[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(folder);
+    } catch {
+      return false;
+    }
+  });
+}
+
+test('run: killed at any moment of the start, it leaves no machine running', async (t) => {
+  const { env, library } = scratch(t);
+  const machines = join(library.folder, 'run-');
+  const moments: [string, () => unknown][] = [
+    ['the folder is there', () => library.ids().length > 0],
+    ['its process is there', () => processesOf(machines).length > 0],
+    ['it has the lock', () => library.ids().some((id) => isHeld(library.folderOf(id)))],
+    ['it has said where it is', () => library.ids().some((id) => readRunInfo(library.folderOf(id)) !== null)],
+  ];
+  for (const [what, reached] of moments) {
+    const { child, ended } = start(runFake, ['fake:run'], env);
+    await until(reached);
+    child.kill('SIGKILL');
+    await ended;
+    await until(() => processesOf(machines).length === 0 && library.ids().every((id) => !isHeld(library.folderOf(id))));
+    for (const id of library.ids()) await library.remove(id);
+    assert.deepEqual(library.ids(), [], what);
+  }
+});
+
 test('list, pause, resume, screenshot, stop: on a machine that runs', async (t) => {
   const { env, library, folder } = scratch(t);
   const id = library.create({ name: 'My \u001b[31mmachine', memory: 64 * MiB, cpus: 1, boot: { kernel: '/k' } });

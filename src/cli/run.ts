@@ -1,7 +1,6 @@
 // `vitrine run`: a machine that lives as long as the command. It lies in the library like any other while it runs, so open windows show
-// it and the other commands reach it; its folder goes when it ends. Should this process be killed, a guard (a shell at the end of a
-// pipe) ends the machine, and the next `run` clears its folder away.
-import { spawn } from 'node:child_process';
+// it and the other commands reach it; its folder goes when it ends. Should this process be killed, at whatever moment, the machine ends with it
+// (src/main/launcher/tether.ts), and the next `run` clears its folder away.
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,9 +11,10 @@ import type { Progress } from '../shared/protocol/wire.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
 import { connectRunning, readLogTail, startMachine, whyThere } from '../main/launcher/launch.ts';
+import type { Tether } from '../main/launcher/tether.ts';
 import { Library } from '../main/library/library.ts';
 import type { MachineConnection } from '../main/machine-connection.ts';
-import { isHeld, lastOutcome, readRunInfo } from '../vmm/server/run-record.ts';
+import { isHeld, lastOutcome } from '../vmm/server/run-record.ts';
 import { AWAIT_CONSOLE } from '../vmm/server/serve.ts';
 import { openConsole } from './console.ts';
 import { EXIT_SIGNAL, exitCodeAfter, exitCodeOf } from './exit-codes.ts';
@@ -25,8 +25,6 @@ import { showProgress } from './machines.ts';
 const EPHEMERAL = 'ephemeral';
 const LOOK = 10;
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
-/** Ends the process $1 unless it is told "done" before its input ends. */
-const GUARD = 'read -r word; [ "$word" = done ] || kill -TERM "$1"';
 
 export interface RunOptions {
   machine: NewMachine;
@@ -72,11 +70,10 @@ export async function startEphemeral(options: RunOptions, note: (line: string) =
   const id = `run-${randomBytes(4).toString('hex')}`;
   library.createAs(id, options.machine);
   const folder = library.folderOf(id);
-  let guard: ReturnType<typeof spawn> | null = null;
+  let tether: Tether | null = null;
   const over = async () => {
     while (isHeld(folder)) await new Promise((resolve) => setTimeout(resolve, LOOK));
-    guard?.stdin?.end('done\n');
-    guard?.unref();
+    tether?.loose();
     const result = { outcome: lastOutcome(folder), log: readLogTail(folder) };
     await library.remove(id);
     return result;
@@ -87,12 +84,7 @@ export async function startEphemeral(options: RunOptions, note: (line: string) =
     const why = options.entry === undefined ? whyThere(library.config(id), choice) : '';
     if (why !== '') note(why);
     const env = options.serial === 'stdio' ? { ...process.env, [AWAIT_CONSOLE]: '1' } : process.env;
-    await startMachine({ folder, config: library.config(id), choice, env, progress, entry: options.entry });
-    const pid = readRunInfo(folder)?.pid;
-    if (pid !== undefined && isHeld(folder)) {
-      guard = spawn('/bin/sh', ['-c', GUARD, 'guard', String(pid)], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] });
-      guard.stdin!.on('error', () => {});
-    }
+    await startMachine({ folder, config: library.config(id), choice, env, progress, entry: options.entry, onTether: (made) => (tether = made) });
     const connection = await connectRunning(folder, id);
     return {
       connection,

@@ -88,9 +88,9 @@ export async function leaseFor(config: Needs, options: HostLeaseOptions = {}, pi
   return leaseDevices(hostDevices(config), { starter: options.starter, granted, attempted: 'give devices to the machine', onTerminal: process.stdin.isTTY === true }, files.sys);
 }
 
-/** Starts a process that holds the lease; it waits until `go` before it becomes the command. */
-export function spawnHolding(lease: Lease, command: string, words: string[], log: number | 'ignore', options: SpawnOptions): { child: ChildProcess; go: () => void } {
-  const child = spawn('/bin/sh', ['-c', WAIT, 'sh', command, ...words], { ...options, stdio: ['ignore', log, log, 'pipe', lease.descriptor] });
+/** Starts a process that holds the lease; it waits until `go` before it becomes the command. @param more descriptors from 5 on */
+export function spawnHolding(lease: Lease, [command, ...words]: readonly string[], log: number | 'ignore', options: SpawnOptions, more: readonly 'pipe'[] = []): { child: ChildProcess; go: () => void } {
+  const child = spawn('/bin/sh', ['-c', WAIT, 'sh', command, ...words], { ...options, stdio: ['ignore', log, log, 'pipe', lease.descriptor, ...more] });
   const gate = child.stdio[3] as Writable;
   gate.on('error', () => {
     // It is gone: its exit says so.

@@ -19,6 +19,8 @@ import { kernelKind } from './backend.ts';
 import { cleanEnvironment } from './environment.ts';
 import { lockedBytes } from '../lease/pinned.ts';
 import { checkDeviceFiles } from './device-files.ts';
+import type { Tether } from './tether.ts';
+import { tethered, tetherOf } from './tether.ts';
 import { LEASE_DESCRIPTOR, leaseFor, spawnHolding } from './host-lease.ts';
 
 /** How often a start looks whether the machine answers, in milliseconds. */
@@ -38,6 +40,8 @@ export interface StartOptions {
   progress?: (progress: Progress) => void;
   /** Gives up waiting; the machine goes on starting. */
   signal?: AbortSignal;
+  /** With this the machine ends when this process does, however that comes; told before the machine can do anything. */
+  onTether?: (tether: Tether) => void;
   /** How its host devices are leased; for tests. */
   lease?: Parameters<typeof leaseFor>[1];
   /** The file to run instead of the machine process's or the relay's; for tests. */
@@ -183,10 +187,16 @@ export async function startMachine(options: StartOptions): Promise<void> {
   const log = openLog(folder);
   const logBegan = fstatSync(log).size;
   const whatItDoes = () => (inLab && logLine(folder, logBegan)) || (inLab ? 'Starting the machine in the lab' : 'Starting the machine');
-  const words = ['--disable-warning=ExperimentalWarning', entry, '--folder', folder, '--socket', socket];
+  const bound = options.onTether !== undefined;
+  const command = (...more: string[]) => {
+    const plain = [node.path, '--disable-warning=ExperimentalWarning', entry, '--folder', folder, '--socket', socket, ...more];
+    return bound ? tethered(plain) : plain;
+  };
   const settings = { cwd: folder, env: { ...cleanEnvironment(env), ...node.env }, detached: true };
-  const held = lease === null ? null : spawnHolding(lease, node.path, [...words, '--lease', String(LEASE_DESCRIPTOR)], log, settings);
-  const child = held?.child ?? spawn(node.path, words, { ...settings, stdio: ['ignore', log, log] });
+  const held = lease === null ? null : spawnHolding(lease, command('--lease', String(LEASE_DESCRIPTOR)), log, settings, bound ? ['pipe'] : []);
+  const [program, ...words] = command();
+  const child = held?.child ?? spawn(program, words, { ...settings, stdio: ['ignore', log, log, ...(bound ? (['ignore', 'ignore', 'pipe'] as const) : [])] });
+  if (bound) options.onTether?.(tetherOf(child));
   closeSync(log);
   let exit: string | null = null;
   let alreadyRunning = false;
