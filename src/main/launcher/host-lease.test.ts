@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import type { Tether } from './tether.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import { isHeld, lastOutcome, readRunInfo } from '../../vmm/server/run-record.ts';
 import type { Starter } from '../lease/start.ts';
@@ -63,6 +64,18 @@ test('a machine holds its devices for as long as its process lives, however that
   process.kill(pid, 'SIGKILL');
   await until('the host has it back', () => host.snapshot() === initial && host.journals().length === 0);
   await until('its folder is free', () => !isHeld(options.folder));
+  host.remove();
+});
+
+test('a machine tied to its starter does not have its watcher hold the lease after it', async () => {
+  const { host, initial, options } = prepare(NIC, 2 ** 40);
+  let tether: Tether | undefined;
+  await startMachine({ ...options, onTether: (made) => (tether = made) });
+  assert.equal(host.driverOf(NIC), 'vfio-pci');
+  process.kill(readRunInfo(options.folder)!.pid, 'SIGKILL');
+  await until('the host has it back', () => host.snapshot() === initial && host.journals().length === 0);
+  await until('its folder is free', () => !isHeld(options.folder));
+  tether!.loose();
   host.remove();
 });
 
