@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import process from 'node:process';
-import { LAB_CARDS, LAB_DEVICES, LAB_IOMMUS, LAB_KERNELS, parseMemory } from './options.ts';
+import { LAB_CARDS, LAB_DEVICES, LAB_IOMMUS, LAB_KERNELS, LAB_TWINS, parseMemory } from './options.ts';
 import type { LabOptions, LabShare } from './options.ts';
 import type { LabCommand } from './client.ts';
 import { VitrineError } from '../src/shared/errors.ts';
@@ -14,7 +14,7 @@ const USAGE = `Runs a command in the lab, Vitrine's emulated host with a real /d
 
   --kernel 6.1|6.12            the lab's own kernel (6.1)
   --iommu intel|amd|none       (none)
-  --devices A,B                ${[...LAB_DEVICES, ...LAB_CARDS].join(', ')}
+  --devices A,B                ${[...LAB_DEVICES, ...LAB_CARDS, ...LAB_TWINS].join(', ')}
   --smp N                      processors, 1 to 8 (1)
   --memory SIZE                like 512M or 8G (2G); committed as it is used
   --root                       run as root; else as an ordinary user of the group kvm
@@ -73,7 +73,7 @@ function parse(args: string[]): Invocation | undefined {
     if (option === '--') break;
     else if (option === '--kernel') options.kernel = oneOf(option, value(), LAB_KERNELS);
     else if (option === '--iommu') options.iommu = oneOf(option, value(), LAB_IOMMUS);
-    else if (option === '--devices') options.devices = value().split(',').map((name) => oneOf(option, name, [...LAB_DEVICES, ...LAB_CARDS]));
+    else if (option === '--devices') options.devices = value().split(',').map((name) => oneOf(option, name, [...LAB_DEVICES, ...LAB_CARDS, ...LAB_TWINS]));
     else if (option === '--smp') options.smp = positive(option, value());
     else if (option === '--memory') options.memory = parseMemory(value());
     else if (option === '--root') root = true;

@@ -13,7 +13,9 @@ export type LabIommu = (typeof LAB_IOMMUS)[number];
 export const LAB_DEVICES = ['e1000e', 'nvme', 'edu', 'xhci', 'bochs', 'virtio-net', 'ahci'] as const;
 /** Cards of several functions behind a root port, all in one group: two 82540EM, which have no reset but that of their bus. */
 export const LAB_CARDS = ['e1000-pair'] as const;
-export type LabDevice = (typeof LAB_DEVICES)[number] | (typeof LAB_CARDS)[number];
+/** A second of a kind, so that two guests can have one each; also in groups of their own. */
+export const LAB_TWINS = ['e1000e-twin', 'nvme-twin'] as const;
+export type LabDevice = (typeof LAB_DEVICES)[number] | (typeof LAB_CARDS)[number] | (typeof LAB_TWINS)[number];
 
 /** A folder of the host that the lab sees at the same path, beside the host's read-only root. */
 export interface LabShare {

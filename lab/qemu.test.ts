@@ -14,11 +14,11 @@ const plan: QemuPlan = { kernel, cache: '/cache', folder: '/run', iommu: 'none',
 
 describe("QEMU's command line", () => {
   it('gives every device an address of its own', () => {
-    const devices: LabDevice[] = ['e1000e', 'nvme', 'edu', 'xhci', 'bochs', 'virtio-net', 'ahci', 'e1000-pair'];
+    const devices: LabDevice[] = ['e1000e', 'nvme', 'edu', 'xhci', 'bochs', 'virtio-net', 'ahci', 'e1000-pair', 'e1000e-twin', 'nvme-twin'];
     const shares = ['/a', '/b'].map((folder) => ({ path: folder, writable: true, mode: 'coherent' as const }));
     const addresses = qemuArguments({ ...plan, devices, shares }).flatMap((word) => /addr=(\w+)(?![.\w])/.exec(word)?.[1] ?? []).map(Number);
     assert.equal(new Set(addresses).size, addresses.length);
-    assert.deepEqual(addresses.filter((address) => address < 0xf).sort((a, b) => a - b), [5, 6, 7, 8, 9, 10, 11, 12]);
+    assert.deepEqual(addresses.filter((address) => address < 0xf).sort((a, b) => a - b), [5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
   });
 
   it('shares the host read-only, and escapes paths', () => {

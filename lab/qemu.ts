@@ -1,7 +1,7 @@
 // QEMU's command line for the lab, and the files that tell the lab's init what to do. Nothing here starts anything.
 //
 // The machine is q35 under TCG with an emulated AMD CPU that has nested SVM. The lab's own devices sit in slots 0x10 and up of bus 0,
-// so the devices to pass through have the same addresses whatever else is there (05.0 to 0c.0).
+// so the devices to pass through have the same addresses whatever else is there (05.0 to 0e.0).
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -31,10 +31,8 @@ const IOMMU: Record<LabIommu, { device: string[]; append: string }> = {
 
 /** What a device to pass through adds to the command line. `folder` is the run's own. */
 const DEVICES: Record<LabDevice, (folder: string) => string[]> = {
-  e1000e: () => ['-netdev', 'user,id=dev-e1000e', '-device', `e1000e,netdev=dev-e1000e,addr=5${withoutRom('efi-e1000e.rom')}`],
-  nvme: (folder) => [
-    ...image(folder, 'nvme'), '-device', 'nvme,drive=dev-nvme,serial=vitrine,addr=6'
-  ],
+  e1000e: () => e1000e('e1000e', 5),
+  nvme: (folder) => nvme(folder, 'nvme', 6),
   edu: () => ['-device', 'edu,addr=7'],
   xhci: (folder) => [...image(folder, 'stick'), '-device', 'qemu-xhci,id=dev-xhci,addr=8', '-device', 'usb-storage,bus=dev-xhci.0,drive=dev-stick'],
   bochs: () => ['-device', 'bochs-display,addr=9'],
@@ -46,11 +44,21 @@ const DEVICES: Record<LabDevice, (folder: string) => string[]> = {
     '-device', 'pcie-root-port,id=dev-port,addr=0xc,chassis=1', ...[0, 1].flatMap((number) => [
       '-netdev', `user,id=dev-pair${number}`, '-device', `e1000,netdev=dev-pair${number},bus=dev-port,addr=0.${number},multifunction=on,romfile=`
     ])
-  ]
+  ],
+  'e1000e-twin': () => e1000e('e1000e-twin', 0xd),
+  'nvme-twin': (folder) => nvme(folder, 'nvme-twin', 0xe)
 };
 
+function e1000e(name: string, slot: number): string[] {
+  return ['-netdev', `user,id=dev-${name}`, '-device', `e1000e,netdev=dev-${name},addr=0x${slot.toString(16)}${withoutRom('efi-e1000e.rom')}`];
+}
+
+function nvme(folder: string, name: string, slot: number): string[] {
+  return [...image(folder, name), '-device', `nvme,drive=dev-${name},serial=vitrine-${slot},addr=0x${slot.toString(16)}`];
+}
+
 /** The images that devices have, by device. */
-const IMAGES: Partial<Record<LabDevice, string>> = { nvme: 'nvme', xhci: 'stick', ahci: 'disk' };
+const IMAGES: Partial<Record<LabDevice, string>> = { nvme: 'nvme', 'nvme-twin': 'nvme-twin', xhci: 'stick', ahci: 'disk' };
 
 function image(folder: string, name: string): string[] {
   return ['-drive', `file=${escapeComma(path.join(folder, `${name}.img`))},if=none,id=dev-${name},format=raw`];
