@@ -10,6 +10,7 @@ import { NinepBackend } from './ninep/backend.ts';
 import { NetBackend } from './net/backend.ts';
 import type { NetPrepared } from './net/prepared.ts';
 import { RngBackend } from './rng/backend.ts';
+import { makeScsiBackend } from './scsi/backend.ts';
 import { VsockBackend } from './vsock/backend.ts';
 
 /** Throws VitrineError when the host cannot give what the device needs. */
@@ -19,6 +20,7 @@ export function makeBackend({ slot, config, machine, prepared }: VirtioDescripti
     case 'virtio-9p': return new NinepBackend(host, { folder: config.folder, readonly: config.readonly });
     case 'virtio-net': return new NetBackend(host, config, prepared as NetPrepared);
     case 'virtio-blk': return makeBlkBackend(config, machine.id, slot, host);
+    case 'virtio-scsi': return makeScsiBackend(config, machine.id, slot, host);
     case 'virtio-rng': return new RngBackend();
     case 'virtio-console': return new ConsoleBackend(host, config.ports);
     case 'virtio-balloon': return new BalloonBackend(host, new DropGate(prepared as SharedArrayBuffer));
