@@ -25,6 +25,5 @@ export function makeBackend({ slot, config, machine, prepared }: VirtioDescripti
     case 'virtio-console': return new ConsoleBackend(host, config.ports);
     case 'virtio-balloon': return new BalloonBackend(host, new DropGate(prepared as SharedArrayBuffer));
     case 'virtio-vsock': return new VsockBackend(host, config.cid);
-    default: throw new Error(`there is no backend of ${config.kind}`);
   }
 }
