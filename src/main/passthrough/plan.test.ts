@@ -125,6 +125,11 @@ test('several groups, one without a driver, one that only lacks permission', (t)
   assert.deepEqual(said(plan).slice(1, 3), ['Hand slot 00:03.0 to `vfio-pci` and let your account open group 9 | Take it off `vfio-pci` and remove the permission', 'Let your account open group 10 | Remove the permission']);
 });
 
+test('two of the same name are told apart by their slots', (t) => {
+  const plan = checked(planFor(question(played(t, HOSTS.server), ['33', '35', '32'])));
+  assert.match(said(plan)[0], /^Add Ethernet Virtual Function 700 Series \(18:02\.0\), Ethernet Virtual Function 700 Series \(18:02\.2\) and Ethernet Controller X710 for 10GbE SFP\+ to Workstation/);
+});
+
 test('nothing to change: nobody is asked', (t) => {
   const host = played(t, PICTURE.replace('forbidden /dev/vfio/10', ''));
   const plan = checked(planFor(question(host, ['10'])));

@@ -98,14 +98,19 @@ export function boundBy({ found, devices }: Pick<StepsQuestion, 'found' | 'devic
   return toBind(devices, found);
 }
 
+/** The devices' names; with the slot where two have the same. */
+function distinctNames(addresses: readonly string[], { devices }: HostDevices): string[] {
+  const names = addresses.map((address) => devices[address].name);
+  return names.map((name, at) => (names.indexOf(name) === names.lastIndexOf(name) ? name : `${name} (${shortAddress(addresses[at])})`));
+}
+
 export function stepsFor(question: StepsQuestion): PlanStep[] {
   const { found, machine, devices, fresh, mode, memory } = question;
   const { host } = found;
   const steps: PlanStep[] = [];
   const given = new Set(devices);
   if (fresh.length > 0) {
-    const names = fresh.map((address) => found.devices[address].name);
-    steps.push({ what: 'machine', sentence: `Add ${listed(names)} to ${machine}`, detail: '', undo: `Take ${fresh.length === 1 ? 'it' : 'them'} out of ${machine}`, addresses: [...fresh] });
+    steps.push({ what: 'machine', sentence: `Add ${listed(distinctNames(fresh, found))} to ${machine}`, detail: '', undo: `Take ${fresh.length === 1 ? 'it' : 'them'} out of ${machine}`, addresses: [...fresh] });
   }
   const binding = toBind(devices, found);
   if (binding.length > 0 && host?.vfioModule !== 'loaded') {

@@ -44,8 +44,8 @@ function Progress({ giving }: { giving: Giving }) {
 }
 
 const next = {
-  start: (name: string) => `When ${name} starts, the computer lets go of it; when it stops, the computer has it back.`,
-  kept: (name: string) => `It is set aside for ${name} until you release it on the Devices page, or the computer starts again.`,
+  start: (name: string, one: boolean) => `When ${name} starts, the computer lets go of ${one ? 'it' : 'them'}; when it stops, the computer has ${one ? 'it' : 'them'} back.`,
+  kept: (name: string, one: boolean) => `${one ? 'It is' : 'They are'} set aside for ${name} until you release ${one ? 'it' : 'them'} on the Devices page, or the computer starts again.`,
 } as const;
 
 /** The person said no, or there was nobody to ask: nothing has been touched. */
@@ -74,7 +74,7 @@ export function Done({ entry, name, giving, onReview, onLeave }: DoneProps) {
     );
     case 'given': return (
       <Step
-        key="given" title={`${name} has ${what}`} lede={next[mode](name)}
+        key="given" title={`${name} has ${what}`} lede={next[mode](name, giving.addresses.length === 1)}
         left={<Button kind="plain" onPress={onLeave}>Close</Button>}
         right={<>
           <Button onPress={() => go({ page: 'devices' })}>Show the devices</Button>
