@@ -16,18 +16,18 @@ import { keysFor } from './us-keyboard.ts';
 
 export const top = fileURLToPath(new URL('../../..', import.meta.url));
 /** Two levels below the project, as out/main is: entry.ts finds Workers beside it and build/native two levels up. Of this process alone: two run side by side. */
-const bundle = path.join(top, `out/lab-tests-${process.pid}`);
+export const bundle = path.join(top, `out/lab-tests-${process.pid}`);
 process.once('exit', () => fs.rmSync(bundle, { recursive: true, force: true }));
 const PATIENCE = 180_000;
 
-/** Builds what runs in the lab. Before the lab starts: it caches what it has read of the host. */
-export async function buildDriver(): Promise<void> {
+/** Builds what runs in the lab, by the names of the files that come of it. Before the lab starts: it caches what it has read of the host. */
+export async function buildForLab(input: Record<string, string>): Promise<void> {
   await build({
     configFile: false, root: top, logLevel: 'error', publicDir: false,
     build: {
       outDir: bundle, emptyOutDir: true, target: 'node24', ssr: true, minify: false,
       rolldownOptions: {
-        input: { driver: path.join(top, 'lab/tests/support/driver.ts'), vcpu: path.join(top, 'src/vmm/machine/vcpu-worker.ts'), io: path.join(top, 'src/vmm/virtio/io-worker.ts') },
+        input: Object.fromEntries(Object.entries(input).map(([name, file]) => [name, path.join(top, file)])),
         external: ['koffi'],
         output: { format: 'es', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },
       },
@@ -35,6 +35,8 @@ export async function buildDriver(): Promise<void> {
     ssr: { noExternal: true, external: ['koffi'] },
   });
 }
+
+export const buildDriver = (): Promise<void> => buildForLab({ driver: 'lab/tests/support/driver.ts', vcpu: 'src/vmm/machine/vcpu-worker.ts', io: 'src/vmm/virtio/io-worker.ts' });
 
 export type MachineSpec = Pick<MachineConfig, 'boot'> & Partial<Omit<MachineConfig, 'boot' | 'version' | 'id'>>;
 
