@@ -15,6 +15,7 @@ const SOCK_SEQPACKET = 5;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
+const SO_RCVLOWAT = 18;
 const F_SETFL = 4;
 const O_NONBLOCK = 0o4000;
 const O_RDWR = 2;
@@ -48,4 +49,12 @@ export function nonBlocking(fd: number): void {
 /** Room for what was sent and not read yet; the kernel gives less where its limit is lower (net.core.wmem_max). */
 export function sendRoom(fd: number, bytes: number): void {
   cSetsockopt(fd, SOL_SOCKET, SO_SNDBUF, new Int32Array([bytes]), INT_BYTES);
+}
+
+/**
+ * A call on `fd` that may wait does so until all is there that it asks for, up to `bytes` (SO_RCVLOWAT). For Unix sockets alone: to poll(2) there is
+ * something to read at the first byte still.
+ */
+export function readWhole(fd: number, bytes: number): void {
+  cSetsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, new Int32Array([bytes]), INT_BYTES);
 }

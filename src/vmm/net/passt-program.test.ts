@@ -7,7 +7,7 @@ import { VitrineError } from '../../shared/errors.ts';
 import { checkForwards, complaintsOf, findPasst, mtuFor, parseVersion, passtArguments, portSpec, probeFrames, readHostNetwork, startProblem, type Forward } from './passt-program.ts';
 
 const program = { path: '/usr/bin/passt', version: undefined, stderrOption: true };
-const routed = { routed: true, nameServers: [] };
+const routed = { routed: true, nameServers: [], sendRoom: 212_992 };
 
 function inFolder(act: (folder: string) => void): void {
   const folder = mkdtempSync(join(tmpdir(), 'vitrine-passt-'));
@@ -48,15 +48,16 @@ test('versions of all distributions are read, and decide how long a frame may be
     ['passt 0^20250217.ga1e48a0-1.fc42.x86_64', 20250217], ['passt 20230309', 20230309], ['', undefined],
   ];
   for (const [text, version] of versions) assert.equal(parseVersion(text), version, text);
-  assert.deepEqual([undefined, 20230309, 20240725, 20240726, 20250217].map((version) => mtuFor({ version })), [32828, 32828, 32828, 65520, 65520]);
+  assert.deepEqual([undefined, 20230309, 20240725, 20240726, 20250217].map((version) => mtuFor({ version }, 212_992)), [9000, 9000, 9000, 65520, 65520]);
+  assert.deepEqual([undefined, 20230309, 20250217].map((version) => mtuFor({ version }, 4 * 2 ** 20)), [65520, 65520, 65520]);
 });
 
 test('what it is told: only what was asked for, and nothing of the host\'s loopback', () => {
   const forwards: Forward[] = [{ protocol: 'tcp', host: 2222, guest: 22 }, { protocol: 'udp', address: '::1', host: 53, guest: 5353 }, { protocol: 'tcp', address: '0.0.0.0', host: 8080, guest: 80 }];
   assert.deepEqual(passtArguments(program, { socket: 3, forwards, network: routed }), [
-    '--foreground', '--quiet', '--stderr', '--fd', '3', '--mtu', '32828', '--no-map-gw', '--tcp-ports', '127.0.0.1/2222:22', '--tcp-ports', '0.0.0.0/8080:80', '--udp-ports', '::1/53:5353',
+    '--foreground', '--quiet', '--stderr', '--fd', '3', '--mtu', '9000', '--no-map-gw', '--tcp-ports', '127.0.0.1/2222:22', '--tcp-ports', '0.0.0.0/8080:80', '--udp-ports', '::1/53:5353',
   ]);
-  const bare = passtArguments({ ...program, version: 20250217, stderrOption: false }, { socket: 3, forwards: [], network: { routed: false, nameServers: ['192.0.2.53'] } });
+  const bare = passtArguments({ ...program, version: 20250217, stderrOption: false }, { socket: 3, forwards: [], network: { routed: false, nameServers: ['192.0.2.53'], sendRoom: 0 } });
   assert.deepEqual(bare, [
     '--foreground', '--quiet', '--fd', '3', '--mtu', '65520', '--no-map-gw', '--address', '10.0.2.15', '--netmask', '24', '--gateway', '10.0.2.2',
     '--mac-addr', '9a:55:9a:55:9a:55', '--interface', 'lo', '--dns', '192.0.2.53', '--tcp-ports', 'none', '--udp-ports', 'none',
@@ -69,7 +70,8 @@ test('the host\'s network is read from its files', () => {
       mkdirSync(join(root, path, '..'), { recursive: true });
       writeFileSync(join(root, path), text);
     };
-    assert.deepEqual(readHostNetwork(root), { routed: false, nameServers: [] });
+    write('proc/sys/net/core/wmem_max', '212992\n');
+    assert.deepEqual(readHostNetwork(root), { routed: false, nameServers: [], sendRoom: 212_992 });
     const heading = 'Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n';
     write('proc/net/route', `${heading}eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n`);
     write('proc/net/ipv6_route', `${'0'.repeat(32)} 00 ${'0'.repeat(32)} 00 ${'0'.repeat(32)} ffffffff 00000001 00000000 00200200       lo\n`);

@@ -8,7 +8,7 @@ import { createServer, isIPv6 } from 'node:net';
 import koffi from 'koffi';
 import { VitrineError } from '../../shared/errors.ts';
 import { close, readable } from '../kvm/libc.ts';
-import { nonBlocking, sendRoom, socketPair } from './calls.ts';
+import { nonBlocking, readWhole, sendRoom, socketPair } from './calls.ts';
 import { checkForwards, complaintsOf, findPasst, forwardProblem, type Forward, passtArguments, type PasstProgram, probeFrames, readHostNetwork, startProblem } from './passt-program.ts';
 
 const libc = koffi.load('libc.so.6');
@@ -21,6 +21,8 @@ const MSG_NOSIGNAL = 0x4000;
 const LENGTH_BYTES = 4;
 /** As much as passt itself asks for; the kernel's limit is lower almost everywhere. */
 const SEND_ROOM = 16 * 2 ** 20;
+/** Longer than any frame. */
+const LONGEST_READ = 2 ** 20;
 const FIRST_INHERITED = 3;
 const PATIENCE_MS = 20_000;
 const LOOK_MS = 2;
@@ -67,6 +69,8 @@ export class Passt {
     this.socket = own;
     try {
       for (const end of [own, its]) sendRoom(end, SEND_ROOM);
+      // Releases before July 2024 take the rest of a frame for whole, however much of it has come.
+      readWhole(its, LONGEST_READ);
       const args = passtArguments(program, { socket: FIRST_INHERITED, forwards, network: readHostNetwork() });
       this.#child = spawn(program.path, args, { cwd: '/', env: { PATH: '/usr/bin:/bin' }, stdio: ['ignore', 'ignore', 'pipe', its] });
     } catch (thrown) {
