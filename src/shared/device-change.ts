@@ -13,7 +13,7 @@ export const deviceChange = v.variant('kind', [
   v.object({ kind: v.literal('link'), up: v.boolean() }),
   /** The ports that a virtio-net with user-mode networking forwards, all of them. */
   v.object({ kind: v.literal('forwards'), forwards: v.array(forward) }),
-  /** Bytes of its memory that the guest is asked to do without, by its virtio-balloon. */
+  /** Bytes of its memory that the guest is asked to keep, by its virtio-balloon: the rest is the host's. */
   v.object({ kind: v.literal('balloon'), bytes: v.pipe(v.number(), v.integer(), v.minValue(0)) }),
 ], (issue) => `Nothing of a device is changed by "${String(issue.received)}".`);
 export type DeviceChange = v.InferOutput<typeof deviceChange>;
@@ -53,6 +53,6 @@ export function changeWords(change: DeviceChange): string {
     case 'medium': return `medium of drive ${change.drive}: ${change.file ?? 'none'}`;
     case 'link': return `link ${change.up ? 'up' : 'down'}`;
     case 'forwards': return `forwards ${change.forwards.map(forwardWords).join(', ') || 'no port'}`;
-    case 'balloon': return `balloon of ${change.bytes} bytes`;
+    case 'balloon': return `keep ${change.bytes} bytes of memory`;
   }
 }
