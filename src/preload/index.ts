@@ -15,6 +15,7 @@ function bridgeTo(front: { frontAddress: string; token: string }): Bridge {
     ...front,
     saveScreenshot: (suggestedName, png) => ipcRenderer.invoke('vitrine:save-screenshot', suggestedName, png) as Promise<string | null>,
     pickFile: (title) => ipcRenderer.invoke('vitrine:pick-file', title) as Promise<string | null>,
+    pickFolder: (title) => ipcRenderer.invoke('vitrine:pick-folder', title) as Promise<string | null>,
     openWindow: (machineId) => ipcRenderer.invoke('vitrine:open-window', machineId) as Promise<void>,
     onMenu: (listener) => {
       const heard = (_event: unknown, command: MenuCommand): void => listener(command);

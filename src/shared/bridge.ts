@@ -3,7 +3,7 @@
 /** What the native menu asks of the page. */
 export type MenuCommand =
   | 'machines' | 'devices' | 'computer' | 'new-machine' | 'find'
-  | 'screen' | 'console' | 'log' | 'screenshot' | 'scale' | 'shortcuts';
+  | 'screen' | 'console' | 'log' | 'parts' | 'screenshot' | 'scale' | 'shortcuts';
 
 export interface Bridge {
   shell: 'electron' | 'browser';
@@ -14,6 +14,8 @@ export interface Bridge {
   saveScreenshot?: (suggestedName: string, png: Uint8Array<ArrayBuffer>) => Promise<string | null>;
   /** Asks for a file to read; its path, or null. */
   pickFile?: (title: string) => Promise<string | null>;
+  /** Asks for a folder; its path, or null. */
+  pickFolder?: (title: string) => Promise<string | null>;
   /** Opens a machine in a window of its own. */
   openWindow?: (machineId: string) => Promise<void>;
   /** Calls back for each command of the native menu; ends with the function that it returns. */

@@ -8,6 +8,7 @@ import { deviceConfig, type DeviceConfig } from '../../shared/machine-config.ts'
 import type { MachineState } from '../../shared/protocol/machine.ts';
 import { sameJson } from '../../shared/protocol/patch.ts';
 import { withSlots } from '../../shared/slots.ts';
+import { derivedMac, macText } from '../../vmm/net/mac.ts';
 import { isHeld } from '../../vmm/server/run-record.ts';
 import { checkDeviceFiles } from '../launcher/device-files.ts';
 import { addDeviceTo } from '../launcher/host-lease.ts';
@@ -55,6 +56,12 @@ async function withMachine<T>({ library, env }: DevicePlace, id: string, attempt
 /** Devices as the machine's file has them, with their slots. */
 export function devicesOf(library: Library, id: string): PlacedDevice[] {
   return withSlots(library.config(id).devices);
+}
+
+/** The MAC addresses of its network cards, by slot. */
+export function addressesOf(library: Library, id: string): Record<string, string> {
+  const cards = devicesOf(library, id).filter((device) => device.kind === 'virtio-net');
+  return Object.fromEntries(cards.map(({ slot, mac }) => [String(slot), mac ?? macText(derivedMac(id, slot))]));
 }
 
 function deviceAt(place: DevicePlace, id: string, slot: number, attempted: string): PlacedDevice {

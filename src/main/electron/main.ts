@@ -38,13 +38,15 @@ function answerPages(windows: Windows, front: { frontAddress: string; token: str
     return filePath;
   });
 
-  ipcMain.handle('vitrine:pick-file', async (event, title: unknown) => {
+  const answerPick = (channel: string, property: 'openFile' | 'openDirectory') => ipcMain.handle(channel, async (event, title: unknown) => {
     if (!fromOurPage(event) || typeof title !== 'string') return null;
     const window = BrowserWindow.fromWebContents(event.sender);
     if (window === null) return null;
-    const { filePaths, canceled } = await dialog.showOpenDialog(window, { title, properties: ['openFile'] });
+    const { filePaths, canceled } = await dialog.showOpenDialog(window, { title, properties: [property] });
     return canceled ? null : (filePaths[0] ?? null);
   });
+  answerPick('vitrine:pick-file', 'openFile');
+  answerPick('vitrine:pick-folder', 'openDirectory');
 
   ipcMain.handle('vitrine:open-window', (event, id: unknown) => {
     if (fromOurPage(event) && typeof id === 'string' && MACHINE_ID.test(id)) windows.showMachine(id);

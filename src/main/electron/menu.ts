@@ -45,6 +45,7 @@ export function setMenu(): void {
         shown('Screen', 'Alt+1', tell('screen')),
         shown('Console', 'Alt+2', tell('console')),
         shown('Log', 'Alt+3', tell('log')),
+        shown('Devices of the machine', 'Alt+4', tell('parts')),
         { type: 'separator' },
         { label: 'Scale to fit or 1:1', click: tell('scale') },
         shown('Full screen', 'F11', pressF11),

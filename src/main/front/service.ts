@@ -18,7 +18,7 @@ import type { Claim } from '../host-devices/findings/finding.ts';
 import { TREE_VARIABLE } from '../host-devices/roots.ts';
 import type { Reader } from '../host-devices/watch.ts';
 import { DeviceWatch, readOnce, startReader } from '../host-devices/watch.ts';
-import { addDevice, changeDevice, removeDevice, replaceDevice } from '../devices/change.ts';
+import { addDevice, addressesOf, changeDevice, removeDevice, replaceDevice } from '../devices/change.ts';
 import { onDisks } from '../disks/run.ts';
 import { vitrineVersion } from '../install.ts';
 import type { BackendChoice } from '../launcher/backend.ts';
@@ -168,6 +168,7 @@ export class FrontService {
     removeDevice: ({ id, slot, force, seconds }) => this.#looking(() => removeDevice(this.#options, id, slot, { force, seconds }).then(() => ({}))),
     changeDevice: ({ id, slot, change }) => this.#looking(() => changeDevice(this.#options, id, slot, change).then(() => ({}))),
     replaceDevice: ({ id, slot, device }) => this.#looking(() => replaceDevice(this.#options, id, slot, device).then(() => ({}))),
+    networkAddresses: ({ id }) => ({ addresses: addressesOf(this.#options.library, id) }),
     describeDisks: ({ files }, { signal }) => onDisks({ do: 'describe', files }, this.#options.env, signal),
     createDisk: (disk, { signal }) => onDisks({ do: 'create', disk, makeFolder: this.#options.library.disksFolderFor(disk.file) }, this.#options.env, signal),
     resizeDisk: (disk, { signal }) => onDisks({ do: 'resize', disk }, this.#options.env, signal),

@@ -20,18 +20,20 @@ export interface TextFieldProps {
   /** After the input: a unit, a button. */
   after?: ReactNode;
   inputMode?: 'text' | 'numeric' | 'decimal';
+  /** The label is only read, not shown: in a table that has it above. No line is kept below. */
+  bare?: boolean;
 }
 
-export function TextField({ label, aside, value, onChange, error, help, placeholder, mono = false, autoFocus = false, isDisabled = false, after, inputMode = 'text' }: TextFieldProps) {
+export function TextField({ label, aside, value, onChange, error, help, placeholder, mono = false, autoFocus = false, isDisabled = false, after, inputMode = 'text', bare = false }: TextFieldProps) {
   return (
     <AriaTextField className={styles.field} value={value} onChange={onChange} isInvalid={error !== undefined} isDisabled={isDisabled} autoFocus={autoFocus} validationBehavior="aria">
-      <Label className={styles.label}>{label} {aside !== undefined && <span>{aside}</span>}</Label>
+      <Label className={bare ? styles.read : styles.label}>{label} {aside !== undefined && <span>{aside}</span>}</Label>
       <div className={styles.box}>
         <Input className={`${styles.input} ${mono ? styles.mono : ''}`} placeholder={placeholder} spellCheck={false} autoComplete="off" inputMode={inputMode} />
         {after}
       </div>
       {error === undefined
-        ? <Text slot="description" className={styles.help}>{help ?? ' '}</Text>
+        ? !bare && <Text slot="description" className={styles.help}>{help ?? ' '}</Text>
         : <FieldError className={styles.error}><CircleAlert size={14} aria-hidden /><span>{error}</span></FieldError>}
     </AriaTextField>
   );

@@ -1,5 +1,5 @@
 // What can be done with a machine besides the obvious, as the items of a menu: the same on a card and in the machine's own bar.
-import { AppWindow, CircuitBoard, Cpu, FileText, MonitorPlay, Pause, Pencil, Play, Power, RotateCcw, Trash2, Zap } from 'lucide-react';
+import { AppWindow, CircuitBoard, Cpu, FileText, HardDrive, MonitorPlay, Pause, Pencil, Play, Power, RotateCcw, Trash2, Zap } from 'lucide-react';
 import type { LibraryEntry } from '../../shared/protocol/front.ts';
 import { bridge } from '../client/bridge.ts';
 import { openDialog } from '../state/dialogs.ts';
@@ -38,6 +38,7 @@ export function machineMenuItems({ entry, place }: MachineMenuProps) {
       {live ? (
         <MenuSection>
           {onCard && <MenuItem text="Shut down" icon={<Power size={16} />} isDisabled={state !== 'running'} onAction={() => void shutDown(id, name)} />}
+          {onCard && <MenuItem text="Disks, network and folders" icon={<HardDrive size={16} />} onAction={() => go({ page: 'machine', id, tab: 'devices' })} />}
           {hostDevicesOf(entry.config).length > 0 && <MenuItem text="Show its devices" icon={<CircuitBoard size={16} />} onAction={() => openDialog({ kind: 'devices', id })} />}
           <MenuItem text="Reset" icon={<RotateCcw size={16} />} isDisabled={state === 'starting'} onAction={() => openDialog({ kind: 'reset', id })} />
           <MenuItem text="Force off" icon={<Zap size={16} />} danger onAction={() => openDialog({ kind: 'force-off', id })} />
@@ -45,6 +46,7 @@ export function machineMenuItems({ entry, place }: MachineMenuProps) {
       ) : (
         <MenuSection>
           <MenuItem text="Edit settings" icon={<Pencil size={16} />} onAction={() => openDialog({ kind: 'edit', id })} />
+          {onCard && <MenuItem text="Disks, network and folders" icon={<HardDrive size={16} />} onAction={() => go({ page: 'machine', id, tab: 'devices' })} />}
           <MenuItem text="Give a device…" icon={<Cpu size={16} />} onAction={() => go({ page: 'give', id, step: 'choose', groups: [] })} />
           {hostDevicesOf(entry.config).length > 0 && <MenuItem text="Show its devices" icon={<CircuitBoard size={16} />} onAction={() => openDialog({ kind: 'devices', id })} />}
           <MenuItem text="Show the log" icon={<FileText size={16} />} onAction={() => openDialog({ kind: 'log', id })} />

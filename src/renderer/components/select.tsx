@@ -16,17 +16,20 @@ export interface SelectFieldProps<T extends string> {
   value: T;
   onChange: (value: T) => void;
   help?: ReactNode;
+  isDisabled?: boolean;
+  /** As a text field's. */
+  bare?: boolean;
 }
 
-export function SelectField<T extends string>({ label, choices, value, onChange, help }: SelectFieldProps<T>) {
+export function SelectField<T extends string>({ label, choices, value, onChange, help, isDisabled = false, bare = false }: SelectFieldProps<T>) {
   return (
-    <AriaSelect className={field.field} value={value} onChange={(key) => onChange(key as T)}>
-      <Label className={field.label}>{label}</Label>
+    <AriaSelect className={field.field} isDisabled={isDisabled} value={value} onChange={(key) => onChange(key as T)}>
+      <Label className={bare ? field.read : field.label}>{label}</Label>
       <Button className={field.select}>
         <SelectValue />
         <ChevronDown size={16} aria-hidden />
       </Button>
-      <Text slot="description" className={field.help}>{help ?? ' '}</Text>
+      {!bare && <Text slot="description" className={field.help}>{help ?? ' '}</Text>}
       <Popover className={overlay.popover} offset={4}>
         <ListBox className={overlay.menu}>
           {choices.map(({ value: id, text }) => <ListBoxItem key={id} id={id} textValue={text} className={overlay.item}>{text}</ListBoxItem>)}

@@ -18,7 +18,7 @@ const groups: Array<{ title: string; keys: Array<[what: string, keys: string[]]>
     keys: [
       ['Give keyboard and pointer to the guest', ['Enter', 'click']],
       ['Take them back', ['Ctrl+Alt']],
-      ['Screen, console, log', ['Alt+1', 'Alt+2', 'Alt+3']],
+      ['Screen, console, log, devices', ['Alt+1', 'Alt+2', 'Alt+3', 'Alt+4']],
       ['Full screen', ['F11']],
       ['Save a screenshot', ['Ctrl+Shift+S']],
       ['Copy from the console', ['Ctrl+Shift+C']],

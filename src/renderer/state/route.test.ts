@@ -11,6 +11,7 @@ test('a route survives its address', () => {
     { page: 'devices', address: '0000:03:00.0' },
     { page: 'machine', id: 'try-linux', tab: 'screen' },
     { page: 'machine', id: 'a b/c', tab: 'console' },
+    { page: 'machine', id: 'try-linux', tab: 'devices' },
     { page: 'give', id: 'try-linux', step: 'choose', groups: [] },
     { page: 'give', id: 'try-linux', step: 'choose', groups: ['14'] },
     { page: 'give', id: 'a b/c', step: 'review', groups: ['14', '0000:03:00'] },

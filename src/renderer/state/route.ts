@@ -1,7 +1,7 @@
 // Where the person is: the address's hash, so that "back" works, and a machine can open in a window of its own.
 import { useSyncExternalStore } from 'react';
 
-export type MachineTab = 'screen' | 'console' | 'log';
+export type MachineTab = 'screen' | 'console' | 'log' | 'devices';
 
 /** The steps of giving devices to a machine, in order. */
 export const GIVE_STEPS = ['choose', 'understand', 'review', 'done'] as const;
@@ -16,7 +16,7 @@ export type Route =
   /** Giving devices to a machine; `groups` are the keys of those that are chosen. */
   | { page: 'give'; id: string; step: GiveStep; groups: string[] };
 
-const tabs: readonly MachineTab[] = ['screen', 'console', 'log'];
+const tabs: readonly MachineTab[] = ['screen', 'console', 'log', 'devices'];
 
 /**
  * `#/machines`, `#/computer`, `#/devices`, `#/devices/ADDRESS`, `#/machine/ID`, `#/machine/ID/console`, `#/give/ID`,

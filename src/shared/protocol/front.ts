@@ -89,6 +89,8 @@ export const frontProtocol = {
     changeDevice: { params: v.object({ id, slot: slotNumber, change: deviceChange }), result: nothing },
     /** Other settings for a device of a machine that is off. */
     replaceDevice: { params: v.object({ id, slot: slotNumber, device: deviceConfig }), result: nothing },
+    /** The MAC addresses of a machine's network cards, by slot. */
+    networkAddresses: { params: v.object({ id }), result: v.object({ addresses: v.record(v.string(), v.string()) }) },
     /** What these images are, each in its place; also of those that a machine uses. */
     describeDisks: {
       params: v.object({ files: v.pipe(v.array(v.object({ file: v.string(), format: v.optional(v.picklist(DISK_FORMATS)) })), v.maxLength(MOST_DISKS)) }),

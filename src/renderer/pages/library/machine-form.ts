@@ -93,8 +93,11 @@ export function check(form: MachineForm): FormErrors {
   return errors;
 }
 
+/** What every machine gets that is made here: what guests expect and nothing that needs a choice. */
+export const DEFAULT_DEVICES: NonNullable<NewMachine['devices']> = [{ kind: 'virtio-rng' }, { kind: 'virtio-input', form: 'keyboard' }, { kind: 'virtio-input', form: 'tablet' }];
+
 export function toNewMachine(form: MachineForm): NewMachine {
-  return described(form);
+  return { ...described(form), devices: DEFAULT_DEVICES };
 }
 
 /** What changes a machine's file so that it says what the form says; what the form does not show stays. */

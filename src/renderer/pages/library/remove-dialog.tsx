@@ -3,9 +3,11 @@ import type { LibraryEntry } from '../../../shared/protocol/front.ts';
 import { Confirm } from '../../components/dialog.tsx';
 import { shortAddress } from '../../state/device-frames.ts';
 import { listWords } from '../../state/give-words.ts';
+import { useFront } from '../../state/front.ts';
 import { runRemedy, useLeases } from '../../state/leases.ts';
 import { machineDevices } from '../../state/machine-devices.ts';
 import { isLive, removeMachine } from '../../state/machines.ts';
+import { fileName, ownDisks } from '../../state/parts.ts';
 import { go } from '../../state/route.ts';
 import { nameOf } from '../../state/words.ts';
 
@@ -17,6 +19,7 @@ export function RemoveDialog({ entry, onClose }: { entry: LibraryEntry; onClose:
   const asked = leases?.helper.state === 'installed' && leases.helper.canAsk;
   const live = isLive(entry.state);
   const own = machineDevices(entry, null);
+  const disks = ownDisks(useFront((front) => front.host?.library), entry);
   const remove = async (): Promise<void> => {
     if (!(await removeMachine(id, name))) return;
     go({ page: 'machines' });
@@ -26,7 +29,8 @@ export function RemoveDialog({ entry, onClose }: { entry: LibraryEntry; onClose:
     <Confirm title={`Remove ${name}`} action="Remove machine" onClose={onClose} onConfirm={() => void remove()}>
       <p>{live
         ? 'It is running, and only a machine that is off can be removed.'
-        : 'Its folder in the library is deleted, with its settings and its log. The kernel and initrd that it starts stay where they are.'}</p>
+        : 'Its folder in the library is deleted, with its settings and its log. The kernel and initrd that it starts stay where they are, and so do disks and folders elsewhere.'}</p>
+      {!live && disks.length > 0 && <p><strong>The disks in its folder are deleted, too: {listWords(disks.map(fileName))}.</strong></p>}
       {grant !== undefined && !live && (
         <p>
           It may have {listWords(grant.addresses.map((address) => own.find(({ config }) => config.address === address)?.name ?? shortAddress(address)))} without a password.{' '}

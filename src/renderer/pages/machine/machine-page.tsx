@@ -24,6 +24,7 @@ import { combinationGroups } from './key-combinations.ts';
 import { useFullScreen } from './full-screen.ts';
 import { LiveLog, LogText } from './log-text.tsx';
 import type { Size } from './place-screen.ts';
+import { PartsTab } from './parts/parts-tab.tsx';
 import { useReason } from './reason.tsx';
 import { Screen } from './screen.tsx';
 import type { ScreenHandle } from './screen.tsx';
@@ -37,6 +38,7 @@ const tabNames: Array<{ id: MachineTab; text: string }> = [
   { id: 'screen', text: 'Screen' },
   { id: 'console', text: 'Console' },
   { id: 'log', text: 'Log' },
+  { id: 'devices', text: 'Devices' },
 ];
 
 export function MachinePage({ id, tab }: { id: string; tab: MachineTab }) {
@@ -91,6 +93,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
 
   useEffect(() => onCommand((command: MenuCommand) => {
     if (command === 'screen' || command === 'console' || command === 'log') show(command);
+    else if (command === 'parts') show('devices');
     else if (command === 'screenshot') keepScreenshot();
     else if (command === 'scale') flipScale();
   }), [show, keepScreenshot, flipScale]);
@@ -98,7 +101,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       const plain = !event.ctrlKey && !event.altKey && !event.metaKey;
-      const index = ['Digit1', 'Digit2', 'Digit3'].indexOf(event.code);
+      const index = ['Digit1', 'Digit2', 'Digit3', 'Digit4'].indexOf(event.code);
       if (event.altKey && !event.ctrlKey && index >= 0) show(tabNames[index].id);
       else if (event.key === 'F11') full.toggle();
       else if (event.ctrlKey && event.shiftKey && event.code === 'KeyS') keepScreenshot();
@@ -167,6 +170,9 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
         <TabPanel id="log" className={`${styles.panel} ${styles.padded}`}>
           {entry.problem !== undefined && !live && <ProblemNotice problem={entry.problem} alert={false} />}
           {live && !offline ? <LiveLog source={source} /> : <LogText key={entry.lastOutcome?.endedAt} id={id} />}
+        </TabPanel>
+        <TabPanel id="devices" className={styles.panel}>
+          <PartsTab entry={{ ...entry, state }} offline={offline} />
         </TabPanel>
       </Tabs>
     </div>
