@@ -94,7 +94,9 @@ export function check(form: MachineForm): FormErrors {
 }
 
 /** What every machine gets that is made here: what guests expect and nothing that needs a choice. */
-export const DEFAULT_DEVICES: NonNullable<NewMachine['devices']> = [{ kind: 'virtio-rng' }, { kind: 'virtio-input', form: 'keyboard' }, { kind: 'virtio-input', form: 'tablet' }];
+export const DEFAULT_DEVICES: NonNullable<NewMachine['devices']> = [
+  { kind: 'virtio-rng' }, { kind: 'virtio-balloon' }, { kind: 'virtio-console' }, { kind: 'virtio-input', form: 'keyboard' }, { kind: 'virtio-input', form: 'tablet' },
+];
 
 export function toNewMachine(form: MachineForm): NewMachine {
   return { ...described(form), devices: DEFAULT_DEVICES };
