@@ -17,6 +17,9 @@ import { Devices, Status, STATX_ALL, STATX_QID } from './status.ts';
 
 const { EBUSY, EEXIST, EINVAL, EMFILE, ENAMETOOLONG, ENOENT, ENOSYS, EPERM } = constants.errno;
 
+/** A share may have this part of the process's descriptors: a guest with several must not keep the machine itself from opening what it needs. */
+const SHARE_OF_DESCRIPTORS = 16;
+const MIN_DESCRIPTORS = 256;
 const PROC_MAGIC = 0x9fa0;
 const SLASH = 0x2f;
 const DOT = 0x2e;
@@ -51,7 +54,7 @@ export class Share {
       throw new VitrineError({ attempted: 'share a folder', on: options.folder, why, remedy, code });
     };
     const room = descriptorLimit();
-    this.fids = new Fids({ descriptors: Math.max(64, Math.min(2 ** 18, Math.floor(room / 4))), fids: 2 ** 18, attributeBytes: 2 ** 20, ...options.limits });
+    this.fids = new Fids({ descriptors: Math.max(MIN_DESCRIPTORS, Math.floor(room / SHARE_OF_DESCRIPTORS)), fids: 2 ** 18, attributeBytes: 2 ** 20, ...options.limits });
     const root = openFolder(options.folder);
     if (root < 0) {
       const name = errnoName(-root);
