@@ -13,15 +13,34 @@ const refused = (line: string, why: RegExp) => assert.throws(() => parse(line), 
 
 test('run: defaults, and everything given', () => {
   assert.deepEqual(parse('run --kernel k'), {
-    command: 'run', serial: 'stdio', backend: undefined,
+    command: 'run', terminal: 'serial', backend: undefined,
     machine: {
       name: 'k (vitrine run)', memory: 512 * MiB, cpus: 1, boot: { kernel: '/here/k', initrd: undefined, append: '' }, display: { kind: 'none' }, devices: [], onReset: 'stop', testDevices: true, exitOnHalt: false,
     },
   });
   const all = parseCommandLine(['run', '--kernel=/k', '--initrd', 'i', '--append', 'console=ttyS0 quiet', '--memory', '2G', '--cpus', '32', '--serial', 'none', '--display', 'canvas', '--exit-on-halt', '--lab'], '/here');
-  assert.ok(all.command === 'run' && all.serial === 'none' && all.backend === 'lab');
+  assert.ok(all.command === 'run' && all.terminal === 'none' && all.backend === 'lab');
   assert.deepEqual(all.machine.boot, { kernel: '/k', initrd: '/here/i', append: 'console=ttyS0 quiet' });
   assert.ok(all.machine.memory === 2048 * MiB && all.machine.cpus === 32 && all.machine.display?.kind === 'canvas' && all.machine.exitOnHalt === true);
+});
+
+test('a virtio console on the terminal brings its device, and takes the place of the serial port', () => {
+  const own = parse('run --kernel k --console stdio');
+  assert.ok(own.command === 'run' && own.terminal === 'console');
+  assert.deepEqual(own.machine.devices, [{ kind: 'virtio-console' }]);
+  const two = parse('run --kernel k --console stdio --serial none --device virtio-console,ports=3');
+  assert.ok(two.command === 'run' && two.terminal === 'console' && two.machine.devices?.length === 1);
+  const none = parse('run --kernel k --console none');
+  assert.ok(none.command === 'run' && none.terminal === 'serial');
+  refused('run --kernel k --console stdio --serial stdio', /one of them/);
+  refused('run --kernel k --console hvc0', /--console is stdio or none/);
+});
+
+test('a balloon shows what a guest has, or says what it shall have', () => {
+  assert.deepEqual(parse('balloon m'), { command: 'balloon', name: 'm' });
+  assert.deepEqual(parse('balloon m 1.5G'), { command: 'balloon', name: 'm', bytes: 1536 * MiB });
+  refused('balloon', /machine's name is missing/);
+  refused('balloon m 1.5', /./);
 });
 
 test('at most one display backend, however two are asked for', () => {

@@ -23,15 +23,19 @@ const DEFAULT_STOP_SECONDS = 60;
 const MAX_SECONDS = 7 * 24 * 3600;
 const MAX_REMOVE_SECONDS = 3600;
 
+/** What `vitrine run` has on the terminal: the first serial port, the first virtio console (hvc0), or nothing. */
+export type Terminal = 'serial' | 'console' | 'none';
+
 export type Request =
   | { command: 'help'; topic: string }
   | { command: 'version' }
-  | { command: 'run'; machine: NewMachine; serial: 'stdio' | 'none'; backend?: Backend }
+  | { command: 'run'; machine: NewMachine; /** What is on the terminal. */ terminal: Terminal; backend?: Backend }
   | { command: 'start'; names: string[]; backend?: Backend; /** Seconds after which it is stopped, unless somebody says no. */ revert?: number }
   | { command: 'stop'; names: string[]; force: boolean; seconds: number }
   | { command: 'pause' | 'resume'; names: string[] }
   | { command: 'list'; json: boolean }
   | { command: 'screenshot'; name: string; file: string }
+  | { command: 'balloon'; name: string; /** What the guest shall keep of its memory; to be shown unless told. */ bytes?: number }
   | { command: 'device'; action: 'list'; name: string; json: boolean }
   | { command: 'device'; action: 'add'; name: string; devices: DeviceWish[]; /** A running machine has them after its next start, too. */ keep: boolean }
   | { command: 'device'; action: 'remove'; name: string; slot: number; force: boolean; seconds: number }
@@ -161,12 +165,25 @@ function machineIn(values: Values, cwd: string, command: string, screen: 'canvas
   };
 }
 
+const STDIO = ['stdio', 'none'] as const;
+
+function terminalIn(values: Record<string, unknown>): Terminal {
+  const own = oneOf((values.console as string | undefined) ?? 'none', '--console', STDIO);
+  const serial = oneOf((values.serial as string | undefined) ?? (own === 'stdio' ? 'none' : 'stdio'), '--serial', STDIO);
+  if (own === 'stdio' && serial === 'stdio') throw usage('--serial stdio --console stdio', 'one of them can be on the terminal.');
+  return own === 'stdio' ? 'console' : serial === 'stdio' ? 'serial' : 'none';
+}
+
 function parseRun(args: string[], cwd: string): Request {
-  const { values } = words('run', args, { ...MACHINE_OPTIONS, serial: { type: 'string' }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS }, { least: 0, most: 0, what: '' });
+  const { values } = words('run', args, { ...MACHINE_OPTIONS, serial: { type: 'string' }, console: { type: 'string' }, 'exit-on-halt': { type: 'boolean' }, ...BACKEND_OPTIONS }, { least: 0, most: 0, what: '' });
   const machine = machineIn(values, cwd, 'run', 'none');
+  const terminal = terminalIn(values);
+  // A console needs its device.
+  const devices = machine.devices ?? [];
+  if (terminal === 'console' && !devices.some(({ kind }) => kind === 'virtio-console')) machine.devices = [...devices, { kind: 'virtio-console' }];
   return {
     command: 'run',
-    serial: oneOf((values.serial as string | undefined) ?? 'stdio', '--serial', ['stdio', 'none'] as const),
+    terminal,
     backend: backend(values),
     machine: {
       name: `${machine.boot.kernel.split('/').at(-1)} (vitrine run)`.slice(-MAX_NAME),
@@ -304,6 +321,10 @@ export function parseCommandLine(args: string[], cwd: string): Request {
       return { command, names: words(command, rest, {}, names).positionals };
     case 'list':
       return { command, json: words(command, rest, { json: { type: 'boolean' } }, none).values.json === true };
+    case 'balloon': {
+      const { positionals } = words(command, rest, {}, { least: 1, most: 2, what: 'the machine\'s name' });
+      return { command, name: positionals[0]!, ...(positionals[1] === undefined ? {} : { bytes: memorySize(positionals[1]) }) };
+    }
     case 'screenshot': {
       const { positionals } = words(command, rest, {}, { least: 2, most: 2, what: 'the machine\'s name or the file' });
       if (positionals[1] === '') throw usage(command, 'the file\'s name is empty.');

@@ -43,6 +43,7 @@ export const HELP: Record<string, string> = {
   resume      let them go on
   list        list the machines
   screenshot  save a machine's screen as a PNG
+  balloon     take memory from a running guest, or give it back
   device      list, add and remove disks, networks, folders and other devices of a machine
   change      put another CD in, plug a network cable in or pull it, while the machine runs
   disk        make, resize and describe disk images
@@ -68,6 +69,7 @@ Runs a machine that lives as long as this command. Its kernel is a Linux bzImage
   --memory SIZE       512M (default), 2G, …: K, M, G or T, and M without a letter; whole MiB
   --cpus N            1 (default) to 32
   --serial stdio|none the first serial port on this terminal (default), or nowhere. Ctrl+A X ends the machine, Ctrl+A Ctrl+A is Ctrl+A
+  --console stdio     the first virtio console (Linux's hvc0) on this terminal in place of the serial port; the device is added if there is none
   --display none|canvas
                       no screen (default), or one that any open window of Vitrine shows
 ${VIRTIO}
@@ -92,13 +94,18 @@ Presses the power button and waits until the machine is off, at most 60 seconds 
   pause: `Usage: vitrine pause NAME…`,
   resume: `Usage: vitrine resume NAME…`,
   list: `Usage: vitrine list [--json]`,
+  balloon: `Usage: vitrine balloon NAME [SIZE]
+
+Asks the running guest to keep SIZE of its memory and give the rest to this computer, or, without SIZE, shows what it has. SIZE is given as with
+"vitrine run"; 16M is the least, the size of the machine takes everything back. The machine needs a balloon (virtio-balloon) and its driver. Beside a
+device of this computer that was given to the machine the balloon is off: such a device needs all of the guest's memory where it is.`,
   screenshot: `Usage: vitrine screenshot NAME FILE.png
 
 Saves the machine's screen as it stands. "-" writes to standard output.`,
   create: `Usage: vitrine create NAME --kernel FILE [options]
 
 Makes a machine of the library and prints its id. It has a screen (--display canvas) unless told. The options are those of "vitrine run", but for
---serial, --exit-on-halt, --kvm and --lab.
+--serial, --console, --exit-on-halt, --kvm and --lab.
 
 ${VIRTIO}`,
   device: `Usage: vitrine device list NAME [--json]

@@ -225,6 +225,28 @@ export function changeDevice(name: string, slot: number | undefined, change: Dev
   return forEach([name], output, 'change the device', (id, library) => changeDeviceOf(place(library), id, slot ?? meantBy(change, library, id), change));
 }
 
+/** Asks the guest to keep `bytes` of its memory, or shows what it has of it. */
+export function balloon(name: string, bytes: number | undefined, output: Output): Promise<number> {
+  const attempted = 'change the guest\'s memory';
+  return forEach([name], output, attempted, async (id, library) => {
+    const connection = await connected(library, id, attempted);
+    try {
+      if (bytes !== undefined) {
+        await connection.client.call('setBalloon', { bytes });
+        return;
+      }
+      const state = await firstState(connection);
+      const mebibytes = (size: number): string => `${Math.round(size / 2 ** 20)} MiB`;
+      const { balloon: has, memory } = state;
+      if (has === undefined) throw new VitrineError({ attempted: 'look at the guest\'s memory', on: state.name, why: 'it has no balloon.', remedy: `Add one: vitrine device add ${name} virtio-balloon.`, code: 'no-balloon' });
+      const aim = has.target === has.actual ? '' : `, and shall have ${mebibytes(has.target)}`;
+      output.out(`The guest has ${mebibytes(has.actual)} of ${mebibytes(memory)}${aim}.${has.off ? ' A device is passed through, so the balloon is off.' : ''}\n`);
+    } finally {
+      connection.close();
+    }
+  });
+}
+
 export function screenshot(name: string, file: string, output: Output): Promise<number> {
   const attempted = 'take a screenshot';
   return forEach([name], output, attempted, async (id, library) => {

@@ -13,7 +13,7 @@ import { EXIT_FAILED, EXIT_OK, exitCodeOf } from './exit-codes.ts';
 import { HELP } from './help.ts';
 import { bind, helper, installIt, release, removeIt } from './lease.ts';
 import type { Output } from './machines.ts';
-import { addDevices, changeDevice, create, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
+import { addDevices, balloon, changeDevice, create, list, listDevices, pauseOrResume, removeDevice, screenshot, start, stop } from './machines.ts';
 import { plan } from './plan.ts';
 import { revertUnlessKept } from './revert.ts';
 import { run } from './run.ts';
@@ -63,6 +63,8 @@ async function perform(request: Request): Promise<number> {
       return pauseOrResume(request.command, request.names, output);
     case 'list':
       return list(request.json, output);
+    case 'balloon':
+      return balloon(request.name, request.bytes, output);
     case 'screenshot':
       return screenshot(request.name, request.file, output);
     case 'device':

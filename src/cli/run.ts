@@ -10,12 +10,13 @@ import type { Outcome } from '../shared/protocol/machine.ts';
 import type { Progress } from '../shared/protocol/wire.ts';
 import type { BackendChoice } from '../main/launcher/backend.ts';
 import { chooseBackend } from '../main/launcher/backend.ts';
-import { connectRunning, readLogTail, startMachine, whyThere } from '../main/launcher/launch.ts';
+import { connectRunning, firstState, readLogTail, startMachine, whyThere } from '../main/launcher/launch.ts';
 import type { Tether } from '../main/launcher/tether.ts';
 import { Library } from '../main/library/library.ts';
 import type { MachineConnection } from '../main/machine-connection.ts';
 import { isHeld, lastOutcome } from '../vmm/server/run-record.ts';
 import { AWAIT_CONSOLE } from '../vmm/server/serve.ts';
+import type { Terminal } from './arguments.ts';
 import { openConsole } from './console.ts';
 import { EXIT_SIGNAL, exitCodeAfter, exitCodeOf } from './exit-codes.ts';
 import type { Output } from './machines.ts';
@@ -28,7 +29,7 @@ const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
 export interface RunOptions {
   machine: NewMachine;
-  serial: 'stdio' | 'none';
+  terminal: Terminal;
   choice?: BackendChoice;
   /** Runs instead of the machine process; for tests. */
   entry?: string;
@@ -83,7 +84,7 @@ export async function startEphemeral(options: RunOptions, note: (line: string) =
     const choice = options.choice ?? (await chooseBackend());
     const why = options.entry === undefined ? whyThere(library.config(id), choice) : '';
     if (why !== '') note(why);
-    const env = options.serial === 'stdio' ? { ...process.env, [AWAIT_CONSOLE]: '1' } : process.env;
+    const env = options.terminal !== 'none' ? { ...process.env, [AWAIT_CONSOLE]: '1' } : process.env;
     await startMachine({ folder, config: library.config(id), choice, env, progress, entry: options.entry, onTether: (made) => (tether = made) });
     const connection = await connectRunning(folder, id);
     return {
@@ -98,6 +99,32 @@ export async function startEphemeral(options: RunOptions, note: (line: string) =
     await over().catch(() => {});
     throw thrown;
   }
+}
+
+/** @returns what gives the terminal back @param cut ends the machine */
+async function onTerminal(connection: MachineConnection, terminal: 'serial' | 'console', cut: () => void): Promise<() => void> {
+  const { client } = connection;
+  const show = (data: string) => void process.stdout.write(Buffer.from(data, 'base64'));
+  const begin = ({ data }: { data: string }) => show(data);
+  if (terminal === 'serial') {
+    client.stream('serial', begin, show, () => {});
+    return openConsole(process.stdin, { write: async (bytes) => void (await client.call('serialWrite', { data: Buffer.from(bytes).toString('base64') })), end: cut });
+  }
+  const first = (await firstState(connection)).consoles?.[0];
+  if (first === undefined) return () => {};
+  const place = { slot: first.slot, port: first.port };
+  client.stream('console', begin, show, () => {}, place);
+  const size = (): void => {
+    const { columns, rows } = process.stdout;
+    if (process.stdout.isTTY) client.call('consoleSize', { ...place, columns, rows }).catch(() => {}); // it has ended, or not begun
+  };
+  size();
+  process.stdout.on('resize', size);
+  const close = openConsole(process.stdin, { write: async (bytes) => void (await client.call('consoleWrite', { ...place, data: Buffer.from(bytes).toString('base64') })), end: cut });
+  return () => {
+    process.stdout.off('resize', size);
+    close();
+  };
 }
 
 /** Runs the machine to its end with its serial port on the terminal, and returns the exit code. */
@@ -120,16 +147,7 @@ export async function run(options: RunOptions, output: Output): Promise<number> 
     if (connection !== null) {
       cut = () => void connection.client.call('forceOff', {}).catch(() => {});
       if (signalled !== null) cut();
-      if (options.serial === 'stdio') {
-        const show = (data: string) => void process.stdout.write(Buffer.from(data, 'base64'));
-        connection.client.stream('serial', ({ data }) => show(data), show, () => {});
-        closeConsole = openConsole(process.stdin, {
-          write: async (bytes) => {
-            await connection.client.call('serialWrite', { data: Buffer.from(bytes).toString('base64') });
-          },
-          end: cut,
-        });
-      }
+      if (options.terminal !== 'none') closeConsole = await onTerminal(connection, options.terminal, cut);
     }
     const { outcome, log } = await machine.ended();
     closeConsole();

@@ -68,7 +68,7 @@ async function trial(name: string, machine: NewMachine, choice: BackendChoice, p
   let on = '';
   const done = (verdict: Verdict): Trial => ({ name, on, milliseconds: Date.now() - began, ...verdict });
   try {
-    const running = await startEphemeral({ machine, serial: 'stdio', choice: { ...choice, why: '' } }, () => {});
+    const running = await startEphemeral({ machine, terminal: 'serial', choice: { ...choice, why: '' } }, () => {});
     let text = '';
     const { connection } = running;
     if (connection !== null) {

@@ -5,7 +5,7 @@ import { run } from '../run.ts';
 const code = await run(
   {
     machine: { name: 'Fake', memory: 64 * 2 ** 20, cpus: 1, boot: { kernel: process.argv[2] }, onReset: 'stop' },
-    serial: 'stdio',
+    terminal: 'serial',
     choice: { kvm: { usable: true, canBootLinux: true, problem: null }, backend: { linux: 'kvm', freestanding: 'kvm' }, forced: false, why: '' },
     entry: fileURLToPath(new URL('../../vmm/server/testing/fake-entry.ts', import.meta.url)),
   },

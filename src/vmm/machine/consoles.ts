@@ -42,6 +42,11 @@ export class Consoles {
     this.#o = options;
   }
 
+  /** A machine that has not begun yet will have this device: its ports are there to be watched. */
+  expect(slot: number, ports: number): void {
+    for (let number = 0; number < ports; number++) this.#opened(slot, number, false);
+  }
+
   /** What a device says. @returns whether it was a console's word */
   told(slot: number, news: DeviceNews): boolean {
     if (news.kind === 'console-open') this.#opened(slot, news.port, news.open);

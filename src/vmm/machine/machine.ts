@@ -3,6 +3,7 @@
 import { sentence, toProblem, VitrineError, type Problem } from '../../shared/errors.ts';
 import { changeWords, whyNotFor, type DeviceChange } from '../../shared/device-change.ts';
 import type { DeviceConfig, MachineConfig } from '../../shared/machine-config.ts';
+import { chooseSlots } from '../../shared/slots.ts';
 import type { PointerInput, TabletInput } from '../../shared/protocol/input.ts';
 import type { Backend, MachineStats, Outcome, PluggedDevice } from '../../shared/protocol/machine.ts';
 import type { Bus } from '../bus/bus.ts';
@@ -105,7 +106,22 @@ export class Machine implements MachineControl {
     });
     const send = (slot: number, mail: unknown): Promise<unknown> => this.#tellDevice(slot, mail);
     this.#consoles = new Consoles({ send, changed: (consoles) => this.facts.update({ consoles }) });
+    this.#expectConsoles();
     this.#balloons = new Balloons({ name: config.name, send, changed: (balloon) => this.facts.update({ balloon }) });
+  }
+
+  /** Those that the machine's file has: who wants every byte of one watches it before the start. */
+  #expectConsoles(): void {
+    const { devices } = this.#config;
+    let slots: number[];
+    try {
+      slots = chooseSlots(devices);
+    } catch {
+      return; // the start says so
+    }
+    devices.forEach((device, index) => {
+      if (device.kind === 'virtio-console') this.#consoles.expect(slots[index]!, device.ports);
+    });
   }
 
   async #tellDevice(slot: number, mail: unknown): Promise<unknown> {

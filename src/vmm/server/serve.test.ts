@@ -188,6 +188,23 @@ test('the runtime folder: XDG_RUNTIME_DIR if it is ours, else a private folder u
   assert.throws(() => socketPathOf('machine', { XDG_RUNTIME_DIR: long }), /at most 107 bytes/);
 });
 
+test('a virtio console is watched and written by its slot and port; there is no other', async (t) => {
+  const { socketPath, machine } = await serving(t);
+  const { client } = await connect(socketPath);
+  let text = '';
+  const add = (data: string) => (text += Buffer.from(data, 'base64').toString());
+  client.stream('console', ({ data }) => add(data), add, never, { slot: 5, port: 1 });
+  await client.call('consoleWrite', { slot: 5, port: 1, data: Buffer.from('hello').toString('base64') });
+  await until(() => text === 'hello');
+  await assert.rejects(client.call('consoleWrite', { slot: 6, port: 0, data: '' }), (e) => e instanceof VitrineError && e.problem.code === 'no-such-console');
+  const ended = new Promise((resolve) => client.stream('console', () => {}, () => {}, ({ code }) => resolve(code), { slot: 5, port: 9 }));
+  assert.equal(await ended, 'no-such-console');
+  await client.call('consoleSize', { slot: 5, port: 0, columns: 80, rows: 24 });
+  await client.call('setBalloon', { bytes: 2 ** 26 });
+  assert.deepEqual(machine.asked, ['console 5.0 80x24', 'balloon 67108864']);
+  client.close();
+});
+
 test('the serial back-log keeps the last bytes and counts what it drops', () => {
   const backlog = new SerialBacklog(10);
   for (let i = 0; i < 25; i++) backlog.push(Uint8Array.of(i));

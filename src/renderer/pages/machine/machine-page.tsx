@@ -11,6 +11,7 @@ import { ProblemNotice } from '../../components/notice.tsx';
 import { StateSign } from '../../components/state-sign.tsx';
 import { machineLink } from '../../client/machine-link.ts';
 import type { LibraryEntry } from '../../../shared/protocol/front.ts';
+import type { ConsolePort } from '../../../shared/protocol/machine.ts';
 import type { MenuCommand } from '../../../shared/bridge.ts';
 import { useFront } from '../../state/front.ts';
 import { isLive, pauseMachine, resumeMachine, sendKeys, shutDown, startMachine, useJobs, useMachine } from '../../state/machines.ts';
@@ -22,6 +23,7 @@ import { onCommand, typingInto } from '../commands.ts';
 import { NoMachine } from '../no-machine.tsx';
 import { combinationGroups } from './key-combinations.ts';
 import { useFullScreen } from './full-screen.ts';
+import { GuestMemory } from './guest-memory.tsx';
 import { LiveLog, LogText } from './log-text.tsx';
 import type { Size } from './place-screen.ts';
 import { PartsTab } from './parts/parts-tab.tsx';
@@ -33,6 +35,8 @@ import styles from './machine.module.css';
 
 /** The terminal is a third of the page's code, and many look only at the screen. */
 const Console = lazy(async () => ({ default: (await import('./console.tsx')).Console }));
+
+const noPorts: readonly ConsolePort[] = [];
 
 const tabNames: Array<{ id: MachineTab; text: string }> = [
   { id: 'screen', text: 'Screen' },
@@ -158,6 +162,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
             {interactive && <span className={styles.hint} data-testid="capture-hint">{captured ? (machine?.tablet === true ? 'Ctrl+Alt gives the keyboard back' : 'Ctrl+Alt gives keyboard and pointer back') : blind ? 'Click here, or press Enter here, to type and point there' : 'Click the screen, or press Enter on it, to type and point there'}</span>}
             <div className={styles.end}>
               {machine?.leds.caps === true && live && <span>Caps lock</span>}
+              {live && machine !== null && <GuestMemory source={source} machine={machine} />}
               {machine !== null && live && machine.viewers > 1 && <span>{machine.viewers} windows look at it</span>}
               {machine?.backend === 'lab' && live && <span title={why}>In the lab, so slower</span>}
               {!blind && <AriaButton className={styles.scale} onPress={flipScale}>{scale === 'fit' ? 'Show 1:1' : 'Scale to fit'}</AriaButton>}
@@ -165,7 +170,7 @@ function OneMachine({ entry, tab, offline }: { entry: LibraryEntry; tab: Machine
           </footer>
         </TabPanel>
         <TabPanel id="console" className={styles.panel}>
-          <Suspense fallback={null}><Console source={source} name={name} live={live && link === 'online'} /></Suspense>
+          <Suspense fallback={null}><Console source={source} name={name} live={live && link === 'online'} ports={machine?.consoles ?? noPorts} /></Suspense>
         </TabPanel>
         <TabPanel id="log" className={`${styles.panel} ${styles.padded}`}>
           {entry.problem !== undefined && !live && <ProblemNotice problem={entry.problem} alert={false} />}
