@@ -57,6 +57,8 @@ async function serve(): Promise<{ source: number; sink: number }> {
 const REPEATS = { 'NVMe, written': 3, 'NVMe, read': 3, 'network card, received': 7, 'network card, sent': 7 } as const;
 type Measure = keyof typeof REPEATS;
 const MEASURES = Object.keys(REPEATS) as Measure[];
+/** Digits that tell its rates apart. */
+const digitsOf = (name: Measure): number => (name === 'network card, sent' ? 2 : 1);
 type Rates = Record<Measure, number[]>;
 const noRates = (): Rates => ({ 'NVMe, written': [], 'NVMe, read': [], 'network card, received': [], 'network card, sent': [] });
 
@@ -114,7 +116,7 @@ async function measure(workers: readonly Worker[], { source, sink }: { source: n
     }
     for (const [index, { rates }] of workers.entries()) {
       rates[name].push(...found[index]!);
-      console.error(`·   ${name}: ${found[index]!.map((one) => one.toFixed(1)).join(' ')} MiB/s`);
+      console.error(`·   ${name}: ${found[index]!.map((one) => one.toFixed(digitsOf(name))).join(' ')} MiB/s`);
     }
   }
 }
@@ -199,7 +201,7 @@ async function throughput(rounds: number, ports: { source: number; sink: number 
     const [ours, theirs] = guestRates.map((rates) => rates[name]);
     const toTheirs = theirs === undefined ? [] : ours!.map((value, index) => value / theirs[index]!);
     printTable([`${name}, MiB/s`, 'median', 'middle half', 'ratio to the lab itself', 'ratio to QEMU\'s, by turns', 'its middle half'], [['the lab itself', own[name]], ...guests.map(([label], index) => [label, guestRates[index]![name]] as const)].map(([label, found], row) => [
-      label as string, median(found as number[]).toFixed(1), spread(found as number[], 1), row === 0 ? '-' : (median(found as number[]) / median(own[name])).toFixed(2),
+      label as string, median(found as number[]).toFixed(digitsOf(name)), spread(found as number[], digitsOf(name)), row === 0 ? '-' : (median(found as number[]) / median(own[name])).toFixed(2),
       ...(row === 1 && toTheirs.length > 0 ? [median(toTheirs).toFixed(2), spread(toTheirs, 2)] : ['-', '-']),
     ]));
   }
