@@ -95,7 +95,7 @@ for (const theme of ['light', 'dark'] as const) {
         await dialog.getByLabel(`Port here of forward ${index}`).fill('2222');
         await dialog.getByLabel(`Port in the guest of forward ${index}`).fill(String(21 + index));
       }
-      await expect(dialog.getByText('The port tcp 127.0.0.1:2222 is forwarded twice.')).toBeVisible();
+      await expect(dialog.getByText('Forwarded twice.')).toBeVisible();
       await app.shot('parts-card');
       await expectAccessible(page, 'a network card');
       await dialog.getByRole('button', { name: 'Remove forward 2' }).click();
@@ -210,4 +210,19 @@ test('devices of a running machine come and go', async ({ app }) => {
   await expect(network.getByText('Unplugged')).toBeVisible();
   expect((await app.cli('change', 'box', 'link', 'up')).code).toBe(0);
   await expect(network.getByText('Plugged in')).toBeVisible();
+
+  // Another CD goes in, and out.
+  const iso = join(app.folders.data, 'tools.iso');
+  writeFileSync(iso, Buffer.alloc(2 ** 20));
+  await page.getByRole('button', { name: 'Add a CD drive' }).click();
+  await dialog.getByText('Leave the drive empty').click();
+  await dialog.getByRole('button', { name: 'Add CD drive' }).click();
+  await page.getByRole('button', { name: 'Insert a CD into CD drive 1' }).click();
+  await dialog.getByLabel('Image', { exact: true }).fill(iso);
+  await dialog.getByRole('button', { name: 'Insert CD' }).click();
+  const drive = row(page, 'CD drives', 'CD drive 1');
+  await expect(drive.getByRole('heading', { name: 'tools.iso' })).toBeVisible();
+  await app.shot('parts-running');
+  expect((await app.cli('change', 'box', 'cd', '--eject')).code).toBe(0);
+  await expect(drive.getByRole('heading', { name: 'CD drive 1, empty' })).toBeVisible();
 });

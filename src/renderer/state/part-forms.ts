@@ -163,7 +163,7 @@ export function checkCard(form: CardForm, others: readonly DeviceConfig[]): Card
     const at = (name: string) => found[`backend.forwards.${index}.${name}`];
     const of = {
       ...(at('address') === undefined ? {} : { address: at('address') }),
-      ...(at('host') === undefined ? {} : { host: Number.isNaN(wholeNumber(host)) ? PORT : at('host') }),
+      ...(at('host') === undefined ? {} : { host: Number.isNaN(wholeNumber(host)) ? PORT : at('host')!.endsWith('twice.') ? 'Forwarded twice.' : at('host') }),
       ...(at('guest') === undefined ? {} : { guest: Number.isNaN(wholeNumber(guest)) ? PORT : at('guest') }),
     };
     if (Object.keys(of).length > 0) errors.forwards[key] = of;
