@@ -215,6 +215,12 @@ export class LabMachine {
     return this.outcome!;
   }
 
+  /** Kills the machine's process as kill -9 does. */
+  async kill(): Promise<void> {
+    this.#command.signal('SIGKILL');
+    await this.#command.exited.catch(() => {});
+  }
+
   /** Cuts the machine's power, if it has not ended by itself, and ends its process. */
   async close(): Promise<void> {
     this.#command.stdin.end();
