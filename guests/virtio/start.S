@@ -1,0 +1,1 @@
+#include "start64.inc"
