@@ -67,7 +67,7 @@ describe('disks under Linux', () => {
   it('keeps what is written, over a reset of the machine and past its end, raw and qcow2', async () => {
     await makeImages();
     const guest = await boot([disk(RAW, { serial: 'raw-1' }), disk(QCOW2, { queues: 2 })], 2);
-    assert.equal((await guest.sh('cat /sys/block/vda/serial; cat /sys/block/vdb/size; ls /sys/block/vdb/mq | wc -l; cat /sys/block/vdb/ro')).replaceAll(/\s+/g, ' ').trim(), `raw-1 ${96 * 2048} 2 0`);
+    assert.equal((await guest.sh('cat /sys/block/vda/serial; echo; cat /sys/block/vdb/size; ls /sys/block/vdb/mq | wc -l; cat /sys/block/vdb/ro')).replaceAll(/\s+/g, ' ').trim(), `raw-1 ${96 * 2048} 2 0`);
     await guest.sh(mount);
     const written = await guest.sh('for d in a b; do dd if=/dev/urandom of=/mnt/$d/data bs=64k count=200 2>/dev/null; mkdir /mnt/$d/many; for i in $(seq 60); do echo $i > /mnt/$d/many/$i; done; done; sync; sha256sum /mnt/*/data');
     assert.doesNotMatch(await guest.sh('dmesg'), /I\/O error|EXT4-fs error|virtio.*fail/i);

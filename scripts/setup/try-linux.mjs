@@ -18,7 +18,7 @@ const modules = ['button', 'evdev', 'psmouse'];
 /** Drivers, loaded where the device is: of what it may be given of the computer (common network adapters, NVMe), and of virtio devices, each with what makes it of use. */
 const drivers = [
   ['e1000e'], ['igb'], ['r8169'], ['nvme'], ['virtio_pci'],
-  ['virtio_blk', 'ext4', 'isofs'], ['virtio_scsi', 'sd_mod', 'sr_mod', 'ext4', 'isofs'], ['virtio_net', 'af_packet'], ['9pnet_virtio', '9p'], ['virtio_console'], ['virtio_rng'],
+  ['virtio_blk', 'crc32c_generic', 'ext4', 'isofs'], ['virtio_scsi', 'sd_mod', 'sr_mod', 'crc32c_generic', 'ext4', 'isofs'], ['virtio_net', 'af_packet'], ['9pnet_virtio', '9p'], ['virtio_console'], ['virtio_rng'],
   ['virtio_balloon'], ['virtio_input'], ['vmw_vsock_virtio_transport'],
 ];
 
