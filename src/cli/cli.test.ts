@@ -131,6 +131,26 @@ test('run: killed at any moment of the start, it leaves no machine running', asy
   }
 });
 
+test('a machine is made, gets a disk, and is told when that is gone', async (t) => {
+  const { env, library, folder } = scratch(t);
+  const image = join(folder, 'a.qcow2');
+  assert.match((await vitrine(env, 'disk', 'create', image, '1M')).stdout, /Format +qcow2\n.*1 MiB \(1048576 bytes\)/);
+  assert.deepEqual(await vitrine(env, 'create', 'Box', '--kernel', '/k', '--disk', `${image},serial=S1`), { code: 0, stdout: 'box\n', stderr: '' });
+  assert.deepEqual(library.config('box').devices.map((each) => [each.kind, 'file' in each && each.file]), [['virtio-blk', image]]);
+  assert.equal((await vitrine(env, 'device', 'add', 'box', '--cdrom', 'none')).stdout, '3\n');
+  assert.match((await vitrine(env, 'device', 'list', 'box')).stdout, /1\.0 +yes +virtio-blk\n3\.0 +yes +virtio-scsi/);
+  assert.match((await vitrine(env, 'change', 'box', 'cd', image)).stderr, /in this machine twice/);
+  writeFileSync(join(folder, 'a.iso'), 'x');
+  assert.equal((await vitrine(env, 'change', 'box', 'cd', join(folder, 'a.iso'))).code, 0);
+  assert.deepEqual(await vitrine(env, 'change', 'box', 'link', 'up').then(({ code }) => code), 3);
+  assert.equal((await vitrine(env, 'change', 'box', 'cd', join(folder, 'none.iso'))).code, 1);
+  rmSync(image);
+  const gone = await vitrine(env, 'run', '--kernel', process.execPath, '--disk', image);
+  assert.match(gone.stderr, /a\.qcow2.*the image is not there/);
+  assert.equal(gone.code, 1);
+  assert.deepEqual(library.ids().filter((id) => id.startsWith('run-')), []);
+});
+
 test('list, pause, resume, screenshot, stop: on a machine that runs', async (t) => {
   const { env, library, folder } = scratch(t);
   const id = library.create({ name: 'My \u001b[31mmachine', memory: 64 * MiB, cpus: 1, boot: { kernel: '/k' } });

@@ -36,7 +36,8 @@ export function usePartJobs(): PartJobs {
       } catch (thrown) {
         const problem = problemOf(thrown, attempted, on);
         const asked = problem.code === 'guest-does-not-respond' || problem.code === 'guest-does-not-listen';
-        setFailed({ problem, ...(asked && stuck !== undefined ? { stuck } : {}) });
+        const remedy = 'By force it goes at once; a guest that uses it may not bear that.';
+        setFailed(asked && stuck !== undefined ? { problem: { ...problem, on: stuck.what, remedy }, stuck } : { problem });
         return false;
       } finally {
         setBusy('');
