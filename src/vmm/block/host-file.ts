@@ -4,7 +4,6 @@ import { fstatSync, ftruncateSync } from 'node:fs';
 import { close, errno, errnoName, ioctlStruct, open, SystemError } from '../kvm/libc.ts';
 import type { FileIo } from '../io/file-io.ts';
 import { fillZeros, scratchPool, zeros, type IoBuffers } from '../io/io-buffers.ts';
-import { fallocateNow, readNow, syncNow, writeNow } from '../io/plain-file-io.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import { EINVAL, EIO, EOPNOTSUPP, type Done } from './disk-image.ts';
 import { lockImage, type Access } from './file-locks.ts';
@@ -87,7 +86,7 @@ export class HostFile {
     this.write = options.write;
     this.io = options.io;
     this.unsafe = options.unsafe === true;
-    this.alignment = options.direct === true ? directAlignment(fd, this.isDevice) : 1;
+    this.alignment = options.direct === true ? directAlignment(this.io, fd, this.isDevice) : 1;
   }
 
   /** Opens and locks. Throws VitrineError. */
@@ -262,7 +261,7 @@ export class HostFile {
     const into = new Uint8Array(bytes);
     for (let at = start; at < offset + bytes; ) {
       const scratch = scratchPool.take(Math.min(CHUNK, Math.ceil((offset + bytes) / a) * a - at));
-      const got = readNow(this.fd, at, scratch.list);
+      const got = this.io.readNow(this.fd, at, scratch.list);
       if (got > 0) {
         const from = Math.max(at, offset);
         into.set(scratch.bytes.subarray(from - at, Math.min(got, offset + bytes - at)), from - offset);
@@ -288,7 +287,7 @@ export class HostFile {
       const [first, last] = [Math.max(at, offset), Math.min(at + length, offset + from.length)];
       if (last - first < length) scratch.bytes.set(this.readNow(at, length));
       scratch.bytes.set(from.subarray(first - offset, last - offset), first - at);
-      const wrote = writeNow(this.fd, at, scratch.list);
+      const wrote = this.io.writeNow(this.fd, at, scratch.list);
       scratch.giveBack();
       if (wrote === -EAGAIN) continue;
       if (wrote < 0) throw new SystemError(`write ${this.path}`, -wrote);
@@ -300,13 +299,13 @@ export class HostFile {
   /** fdatasync in the calling thread. Throws SystemError. */
   syncNow(): void {
     if (this.unsafe || !this.write) return;
-    const result = syncNow(this.fd);
+    const result = this.io.syncNow(this.fd);
     if (result < 0) throw new SystemError(`fdatasync ${this.path}`, -result);
   }
 
   /** Gives back space in the calling thread, where the file system can. */
   punchNow(offset: number, bytes: number): void {
-    fallocateNow(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
+    this.io.fallocateNow(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes);
   }
 
   /** Throws Node's own error. */
@@ -322,7 +321,7 @@ export class HostFile {
 }
 
 /** 512 or what the device says; for a file the smallest that a read gets through with. */
-function directAlignment(fd: number, isDevice: boolean): number {
+function directAlignment(io: FileIo, fd: number, isDevice: boolean): number {
   if (isDevice) {
     const size = new Uint8Array(4);
     if (ioctlStruct(fd, BLKSSZGET, size) < 0) throw new SystemError('logical block size', errno());
@@ -330,7 +329,7 @@ function directAlignment(fd: number, isDevice: boolean): number {
   }
   for (const size of [512, 4096]) {
     const scratch = scratchPool.take(size);
-    const got = readNow(fd, 0, scratch.list);
+    const got = io.readNow(fd, 0, scratch.list);
     scratch.giveBack();
     if (got >= 0) return size;
     if (errnoName(-got) !== 'EINVAL') throw new SystemError('read', -got);

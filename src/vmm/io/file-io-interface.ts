@@ -17,6 +17,11 @@ export interface FileIo {
   fdatasync(fd: number, done: IoResult): void;
   /** fallocate(2) with FALLOC_FL_… in `mode`. */
   fallocate(fd: number, mode: number, offset: number, length: number, done: IoResult): void;
+  // The same in the calling thread, which waits: for the tables of images, which are few. Results as above.
+  readNow(fd: number, offset: number, buffers: IoBuffers): number;
+  writeNow(fd: number, offset: number, buffers: IoBuffers): number;
+  syncNow(fd: number): number;
+  fallocateNow(fd: number, mode: number, offset: number, length: number): number;
   /** Hands everything asked for to the kernel: one system call as a rule. */
   submit(): void;
   /** Runs what has completed, then submits what that asked for. @returns how many completed */

@@ -8,6 +8,7 @@ import { allocateWindow, type Window } from '../memory/window.ts';
 import type { FileIo, IoResult } from './file-io-interface.ts';
 import type { IoBuffers } from './io-buffers.ts';
 import { fillIovec, IOVEC_BYTES, MAX_PIECES } from './iovec.ts';
+import { fallocateNow, readNow, syncNow, writeNow } from './now.ts';
 
 const libc = koffi.load('libc.so.6');
 type Setup = (number: number, entries: number, params: Uint8Array) => number | bigint;
@@ -188,6 +189,22 @@ export class IoUring implements FileIo {
 
   fallocate(fd: number, mode: number, offset: number, length: number, done: IoResult): void {
     this.#queue.push({ opcode: IORING_OP_FALLOCATE, fd, offset, buffers: null, length, mode, done });
+  }
+
+  readNow(fd: number, offset: number, buffers: IoBuffers): number {
+    return readNow(fd, offset, buffers);
+  }
+
+  writeNow(fd: number, offset: number, buffers: IoBuffers): number {
+    return writeNow(fd, offset, buffers);
+  }
+
+  syncNow(fd: number): number {
+    return syncNow(fd);
+  }
+
+  fallocateNow(fd: number, mode: number, offset: number, length: number): number {
+    return fallocateNow(fd, mode, offset, length);
   }
 
   submit(): void {

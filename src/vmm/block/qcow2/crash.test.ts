@@ -13,7 +13,7 @@ import { check, PlainDisk, qemu, withFileIo } from '../testing.ts';
 import { crashPlan, SCRATCH_START } from './crash-plan.ts';
 
 const LONG = process.env['VITRINE_LONG'] === '1';
-const KILLS = LONG ? 40 : 2;
+const KILLS = LONG ? 12 : 2;
 const BLOCK = 4096;
 const BLOCKS = SCRATCH_START / BLOCK;
 const MIB = 2 ** 20;
