@@ -288,7 +288,7 @@ test('chains: several layers of both formats read through; loops, missing files,
 test('features that are not here are refused in words, and the file is not touched', () => {
   inFolder((folder) => {
     const cases: [string, string[], string][] = [
-      ['encrypted', ['--object', 'secret,id=s,data=secret', '-o', 'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10'], 'encrypted'],
+      ['encrypted', [], 'encrypted'],
       ['external', ['-o', `data_file=${join(folder, 'data')},data_file_raw=on`], 'a file of its own'],
       ['subclusters', ['-o', 'extended_l2=on,cluster_size=128k'], 'extended L2'],
     ];
@@ -296,6 +296,10 @@ test('features that are not here are refused in words, and the file is not touch
       const path = join(folder, name);
       qemu('qemu-img', 'create', '-f', 'qcow2', ...options, path, '1M');
       const before = readFileSync(path);
+      if (name === 'encrypted') { // the method alone: making keys takes QEMU seconds
+        before.writeUInt32BE(2, 32);
+        writeFileSync(path, before);
+      }
       withFileIo('best', (io) => {
         const { code, why } = problem(() => openDisk(path, { io, readonly: false }));
         assert.equal(code, 'image-feature');

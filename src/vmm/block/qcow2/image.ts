@@ -1,6 +1,6 @@
 // A qcow2 image as a disk: where clusters lie is told by mapping.ts, which clusters are free by refcounts.ts; here data is moved and the order
 // of things on stable storage is kept, so that the image is sound whenever process or computer stop (space may be lost to it, nothing else):
-//   a cluster's count goes up  <  its data is written  <  an L2 entry names it          (counts are synced before L2 tables are written)
+//   a cluster's count goes up, what it keeps is copied into it  <  an L2 entry names it      (synced before L2 tables are written)
 //   the L2 entry that named a cluster is gone from stable storage  <  its count goes down  <  it is used again
 // Data moves by FileIo; tables are read and written in the Worker's thread (they are few and cached). Refcounts are always exact: images
 // with "lazy refcounts" never become dirty here. Left out: bitmaps (their autoclear bit is cleared), making snapshots.
@@ -56,9 +56,11 @@ export class Qcow2Image implements DiskImage {
   #size: number;
   #corrupt: boolean;
   #frees: Free[] = [];
-  /** Counts were written and no sync after that has succeeded; `#countWrites` tells one write from a later one. */
-  #countsUnsynced = false;
-  #countWrites = 0;
+  /** Something was written that must be on stable storage before an L2 table is: counts, and what was copied into a new cluster. No sync after
+   * that has succeeded. */
+  #syncFirst = false;
+  /** Counts these writes, to tell one from a later one. */
+  #firstWrites = 0;
 
   private constructor(file: HostFile, header: Qcow2Header, backing: DiskImage | null, options: Qcow2Options) {
     this.#file = file;
@@ -340,6 +342,7 @@ export class Qcow2Image implements DiskImage {
     const [start, end] = [cluster * cs, (cluster + count) * cs];
     const scratches: Scratch[] = [];
     const reads: Part[] = [];
+    let copied = false;
     const old = (from: number, bytes: number): IoBuffers | null => {
       if (bytes === 0) return null;
       const run = this.#run(from, bytes);
@@ -352,6 +355,7 @@ export class Qcow2Image implements DiskImage {
     const finish: Done = (errno) => {
       for (const scratch of scratches) scratch.giveBack();
       if (errno === 0) return this.#guard(done, () => {
+        if (copied) this.#wroteFirst(); // it may have been flushed where it was
         this.#name(cluster, count, host, kept);
         done(0);
       });
@@ -362,6 +366,7 @@ export class Qcow2Image implements DiskImage {
       this.#metadata.checkData(host, count * cs);
       const head = old(start, position - start);
       const tail = old(position + buffers.bytes, end - position - buffers.bytes);
+      copied = head !== null || tail !== null;
       const all = concatenate([...(head === null ? [] : [head]), buffers, ...(tail === null ? [] : [tail])]);
       const at = head === null ? host + position - start : host;
       runAll(reads, (errno) => {
@@ -491,13 +496,13 @@ export class Qcow2Image implements DiskImage {
     if (this.#corrupt) return done(EIO);
     this.#guard(done, () => {
       const frees = this.#writeBack();
-      const writes = this.#countWrites;
+      const writes = this.#firstWrites;
       this.#file.sync((errno) => {
         if (errno !== 0) {
           this.#frees = this.#frees.concat(frees);
           return done(errno);
         }
-        if (writes === this.#countWrites) this.#countsUnsynced = false;
+        if (writes === this.#firstWrites) this.#syncFirst = false;
         this.#guard(done, () => {
           this.#applyFrees(frees);
           done(0);
@@ -506,18 +511,22 @@ export class Qcow2Image implements DiskImage {
     });
   }
 
+  #wroteFirst(): void {
+    this.#syncFirst = true;
+    this.#firstWrites++;
+  }
+
   /** Writes all changed tables in the right order. @returns what may be freed once the file has been synced after this. Throws SystemError. */
   #writeBack(): Free[] {
     const refcounts = this.#refcounts!;
     if (refcounts.dirty) {
-      this.#countsUnsynced = true;
-      this.#countWrites++;
+      this.#wroteFirst();
       for (const cluster of refcounts.writeBack()) this.#freeLater(cluster, false);
     }
     if (this.#mapping.dirty) {
-      if (this.#countsUnsynced) {
+      if (this.#syncFirst) {
         this.#file.syncNow();
-        this.#countsUnsynced = false;
+        this.#syncFirst = false;
       }
       this.#mapping.writeBack();
     }
@@ -542,7 +551,7 @@ export class Qcow2Image implements DiskImage {
   #writeBackAndSync(): void {
     const frees = this.#writeBack();
     this.#file.syncNow();
-    this.#countsUnsynced = false;
+    this.#syncFirst = false;
     this.#applyFrees(frees);
   }
 
