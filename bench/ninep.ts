@@ -15,11 +15,11 @@ import { built } from './support/machine-process.ts';
 import { machineFacts, median, printTable, spread } from './support/report.ts';
 
 const GOAL = 0.9;
-const FILES = 200;
+const FILES = 100;
 /** Of the tree that is walked: folders, and files in each. */
 const TREE = [20, 20] as const;
 /** In one guest; the first brings what it needs into caches, and the emulator's translations, and does not count. */
-const REPEATS = 4;
+const REPEATS = 3;
 const PATIENCE = 240_000;
 const STEPS = { create: 'create', stat: 'lstat', write: 'open, write 4 KiB, close', read: 'open, read 4 KiB, close', rename: 'rename', unlink: 'unlink', walk: 'walk a tree and lstat, an entry' } as const;
 type Step = keyof typeof STEPS;
