@@ -14,7 +14,7 @@ import { addModules } from './support/modules.ts';
 
 const MIB = 2 ** 20;
 /** Folders of ten files each. */
-const FOLDERS = process.env['VITRINE_LONG'] === '1' ? 100 : 8;
+const FOLDERS = process.env['VITRINE_LONG'] === '1' ? 100 : 3;
 const MODULES = ['virtio_pci', '9pnet_virtio', '9p'];
 const SLOT = 5;
 /** In the lab, the ordinary user's. */
@@ -31,8 +31,11 @@ touch -h -d @1234567890 link dangling out; touch -d @1111111111 large hard fifo 
 find . -depth -type d -exec touch -d @1300000000 {} +
 echo readable > ${SHARES}/docs/text; : > ${SHARES}/docs/part/within; echo there > ${SHARES}/gone/file`;
 
-/** All of a tree that a copy keeps: names, kinds, modes, links, sizes, whole seconds, owners, contents, and which names are one file. */
-const PICTURE = (folder: string): string => `cd ${folder} && find . -type d -printf '%p %y %m %Ts\\0' -o -printf '%p %y %m %n %s %Ts %U %G %l\\0' | LC_ALL=C sort -z | tr '\\n\\0' '?\\n'
+/**
+ * All of a tree that busybox's cp keeps (but for the times of symbolic links): names, kinds, modes, links, sizes, whole seconds, owners,
+ * contents, and which names are one file.
+ */
+const PICTURE = (folder: string): string => `cd ${folder} && find . -type d -printf '%p %y %m %Ts\\0' -o -type l -printf '%p %y %n %s %U %G %l\\0' -o -printf '%p %y %m %n %s %Ts %U %G\\0' | LC_ALL=C sort -z | tr '\\n\\0' '?\\n'
 find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | tr '\\n' '?'; find . -type f -links +1 -printf '%i %p\\n' | sort | awk '{ print ($1 == last) " " $2; last = $1 }'`;
 
 describe('a shared folder under Linux', () => {
@@ -138,7 +141,7 @@ describe('a shared folder under Linux', () => {
 
   it('is there again after its device was taken out and found again', async () => {
     await guest.sh(`umount /mnt/work; echo 1 > ${inSlot(SLOT)}/remove; echo 1 > /sys/bus/pci/rescan; ${until(`[ -e ${inSlot(SLOT)}/virtio* ]`)}; ${mount('work', ',cache=loose')}; cat /mnt/work/still`);
-    assert.equal(await guest.sh('for i in 1 2; do cat /mnt/work/in/d*/below/f* | wc -c; done | uniq | wc -l'), '1\n');
-    assert.doesNotMatch(await guest.sh('dmesg'), /9p.*(error|fail|bug)|BUG|WARNING|Oops/i);
+    assert.equal(await guest.sh('for i in 1 2; do cat /mnt/work/in/d1/below/f* | wc -c; done | uniq | wc -l'), '1\n');
+    assert.doesNotMatch(await guest.sh('dmesg'), /9p[^\n]*(error|fail)|BUG:|WARNING:|Oops|Call Trace/);
   });
 });
