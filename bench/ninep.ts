@@ -15,9 +15,9 @@ import { built } from './support/machine-process.ts';
 import { machineFacts, median, printTable, spread } from './support/report.ts';
 
 const GOAL = 0.9;
-const FILES = 100;
+const FILES = 50;
 /** Of the tree that is walked: folders, and files in each. */
-const TREE = [20, 20] as const;
+const TREE = [10, 20] as const;
 /** In one guest; the first brings what it needs into caches, and the emulator's translations, and does not count. */
 const REPEATS = 3;
 const PATIENCE = 240_000;
