@@ -9,6 +9,7 @@ import { after, before, describe, it } from 'node:test';
 import { labPaths } from '../../scripts/setup/lab.mjs';
 import { startLab, type LabHost } from '../host.ts';
 import { inSlot, loading, until } from './support/guest-tools.ts';
+import { kernelLog } from './support/kernel-log.ts';
 import { buildDriver, LabMachine, top } from './support/lab-machine.ts';
 import { addModules } from './support/modules.ts';
 
@@ -142,6 +143,6 @@ describe('a shared folder under Linux', () => {
   it('is there again after its device was taken out and found again', async () => {
     await guest.sh(`umount /mnt/work; echo 1 > ${inSlot(SLOT)}/remove; echo 1 > /sys/bus/pci/rescan; ${until(`[ -e ${inSlot(SLOT)}/virtio* ]`)}; ${mount('work', ',cache=loose')}; cat /mnt/work/still`);
     assert.equal(await guest.sh('for i in 1 2; do cat /mnt/work/in/d1/below/f* | wc -c; done | uniq | wc -l'), '1\n');
-    assert.doesNotMatch(await guest.sh('dmesg'), /9p[^\n]*(error|fail)|BUG:|WARNING:|Oops|Call Trace/);
+    assert.doesNotMatch(await kernelLog(guest), /9p[^\n]*(error|fail)|BUG:|WARNING:|Oops|Call Trace/);
   });
 });
