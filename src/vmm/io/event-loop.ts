@@ -60,7 +60,7 @@ export class EventLoop implements Loop {
   readonly #event = new Uint8Array(EVENT_BYTES);
   readonly #events = new Uint8Array(EVENTS * EVENT_BYTES);
   readonly #happened = new DataView(this.#events.buffer);
-  #running = false;
+  #stopped = false;
 
   constructor() {
     this.#epoll = cEpollCreate(EPOLL_CLOEXEC);
@@ -100,14 +100,14 @@ export class EventLoop implements Loop {
     this.#late.push(act);
   }
 
-  /** Turns until stop(). */
+  /** Turns until stop(), which may have come before. */
   run(): void {
-    this.#running = true;
-    while (this.#running) this.turn();
+    while (!this.#stopped) this.turn();
+    this.#stopped = false;
   }
 
   stop(): void {
-    this.#running = false;
+    this.#stopped = true;
   }
 
   /**
