@@ -1,6 +1,6 @@
 // Runs in the lab: one machine in this process, told what to do by JSON lines on standard input, telling what happens on standard output.
 //   in:  { id, call, args }             a method of Machine's, or one of those below
-//   out: { id, result } | { id, error }, and unasked { serial: base64 }, { facts }, { log }, { stats }, { outcome }
+//   out: { id, result } | { id, error }, and unasked { serial: base64 }, { console: SLOT.PORT, data: base64 }, { facts }, { log }, { stats }, { outcome }
 import { createInterface } from 'node:readline';
 import * as v from 'valibot';
 import type { DeviceChange } from '../../../src/shared/device-change.ts';
@@ -42,6 +42,16 @@ const calls: Record<string, (...args: never[]) => unknown> = {
     return { png: Buffer.from(png).toString('base64'), width, height };
   },
   serialWrite: (base64: string) => machine.serialWrite(Buffer.from(base64, 'base64'), new AbortController().signal),
+  /** What the guest writes to a port of a virtio console is told from now on. */
+  watchConsole: (slot: number, port: number) => {
+    const backlog = machine.console(slot, port);
+    const tell = (bytes: Uint8Array): void => send({ console: `${slot}.${port}`, data: Buffer.from(bytes).toString('base64') });
+    tell(backlog.backlog().bytes);
+    backlog.subscribe(tell);
+  },
+  consoleWrite: (slot: number, port: number, base64: string) => machine.consoleWrite(slot, port, Buffer.from(base64, 'base64'), new AbortController().signal),
+  consoleSize: (slot: number, port: number, columns: number, rows: number) => machine.consoleSize(slot, port, columns, rows),
+  setBalloon: (bytes: number) => machine.setBalloon(bytes),
   key: (code: number, down: boolean) => machine.key(code, down),
   pointer: (input: PointerInput) => machine.pointer(input),
   tablet: (input: TabletInput) => machine.tablet(input),

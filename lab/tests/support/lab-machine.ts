@@ -43,6 +43,7 @@ export type MachineSpec = Pick<MachineConfig, 'boot'> & Partial<Omit<MachineConf
 type Message =
   | { id: number; result?: unknown; error?: string }
   | { serial: string }
+  | { console: string; data: string }
   | { facts: MachineFacts }
   | { log: string }
   | { stats: MachineStats }
@@ -58,6 +59,8 @@ interface Waiter {
 export class LabMachine {
   /** Everything that the guest has written to its serial port, as Latin-1. */
   serial = '';
+  /** What it has written to ports of virtio consoles that are watched, by "SLOT.PORT". */
+  readonly consoles = new Map<string, Buffer>();
   facts!: MachineFacts;
   readonly log: string[] = [];
   readonly stats: MachineStats[] = [];
@@ -107,6 +110,7 @@ export class LabMachine {
       return;
     }
     if ('serial' in message) this.serial += Buffer.from(message.serial, 'base64').toString('latin1');
+    else if ('console' in message) this.consoles.set(message.console, Buffer.concat([this.consoles.get(message.console) ?? Buffer.alloc(0), Buffer.from(message.data, 'base64')]));
     else if ('facts' in message) this.facts = message.facts;
     else if ('log' in message) this.log.push(message.log);
     else if ('stats' in message) this.stats.push(message.stats);

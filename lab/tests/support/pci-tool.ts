@@ -1,18 +1,26 @@
-// The program pci-tool.c, for Linux guests: compiled by the host's C compiler, with no library.
+// The programs pci-tool.c and vsock-tool.c, for Linux guests: compiled by the host's C compiler, with no library.
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 
-const source = path.join(import.meta.dirname, 'pci-tool.c');
 const FLAGS = ['-O2', '-static', '-nostdlib', '-nostartfiles', '-ffreestanding', '-fno-builtin', '-fno-stack-protector', '-fno-pie', '-no-pie'];
 
 /** The program's file. */
 export function compilePciTool(): Uint8Array {
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'vitrine-pci-tool-'));
+  return compile('pci-tool');
+}
+
+/** The program's file. */
+export function compileVsockTool(): Uint8Array {
+  return compile('vsock-tool');
+}
+
+function compile(name: string): Uint8Array {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), `vitrine-${name}-`));
   try {
-    const target = path.join(folder, 'pci-tool');
-    execFileSync('cc', [...FLAGS, '-o', target, source], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const target = path.join(folder, name);
+    execFileSync('cc', [...FLAGS, '-o', target, path.join(import.meta.dirname, `${name}.c`)], { stdio: ['ignore', 'ignore', 'pipe'] });
     return fs.readFileSync(target);
   } finally {
     fs.rmSync(folder, { recursive: true });
