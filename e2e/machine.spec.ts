@@ -115,6 +115,23 @@ test('scale, console, log, screenshot and the menu of keys are there', async ({ 
   }
 });
 
+test('a virtio console that comes while the machine runs is there to choose beside the serial port', async ({ app }) => {
+  const { page } = app;
+  await startOnPage(page, demoName);
+  await page.getByRole('tab', { name: 'Console' }).click();
+  await expect(page.getByTestId('console').locator('.xterm')).toBeVisible();
+  await expect(page.getByRole('radiogroup', { name: 'Console' })).toHaveCount(0);
+  const added = await app.cli('device', 'add', demoId, 'virtio-console,ports=2');
+  expect(added.code, added.stderr).toBe(0);
+  await page.getByRole('radio', { name: 'hvc0' }).click();
+  await expect(page.getByText('Nothing in the guest has it open')).toBeVisible();
+  await expect(page.getByRole('radio', { name: 'org.vitrine.1' })).toBeVisible();
+  await expect(page.getByTestId('console').locator('.xterm')).toBeVisible();
+  await app.shot('console-ports');
+  await page.getByRole('radio', { name: 'Serial port' }).click();
+  await expect(page.getByText('Nothing in the guest has it open')).toBeHidden();
+});
+
 test('a graphics processor draws the screen by WebGL, and again after it lost everything', async ({ app }) => {
   const { page } = app;
   // The tests' browsers have none: here one that says so.
