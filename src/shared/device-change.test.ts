@@ -39,6 +39,10 @@ test('a machine whose devices cannot be together is refused, with the place', ()
   const forward = (host: number, address?: string) => device({ kind: 'virtio-net', backend: { kind: 'user', forwards: [{ host, guest: 22, ...(address === undefined ? {} : { address }) }] } });
   assert.deepEqual(conflictsOf([forward(22), forward(23), forward(22, '0.0.0.0')]).map(({ device: at, path }) => [at, ...path]), [[2, 'backend', 'forwards', 0, 'host']]);
   assert.deepEqual(conflictsOf([forward(22), forward(22, '::')]), []);
+  const both = (protocol: 'tcp' | 'udp', address: string) => device({ kind: 'virtio-net', backend: { kind: 'user', forwards: [{ host: 22, guest: 22 }, { protocol, host: 22, guest: 23, address }] } });
+  assert.deepEqual(conflictsOf([both('tcp', '127.0.0.2')]).map(({ path, message }) => [path[2], message]), [[1, 'The port tcp 127.0.0.2:22 is forwarded twice: one card forwards a port once, whatever the address.']]);
+  assert.equal(conflictsOf([both('tcp', '::1')]).length, 1);
+  assert.deepEqual(conflictsOf([both('udp', '127.0.0.2')]), []);
   assert.equal(conflictsOf([scsi, device({ kind: 'virtio-blk', file: '/a.iso', readonly: true })]).length, 0, 'who only reads does not mind');
   assert.equal(conflictsOf([scsi, device({ kind: 'virtio-blk', file: '/a.iso' })]).length, 1);
 });

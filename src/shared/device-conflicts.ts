@@ -24,9 +24,13 @@ function sameFamily(a: string, b: string): boolean {
   return a.includes(':') === b.includes(':');
 }
 
-/** Two forwards that would listen at one place: the kernel refuses an address beside "every address", too. */
-function clash(a: Forward, b: Forward): boolean {
+/**
+ * Two forwards that would listen at one place: the kernel refuses an address beside "every address", too. One card has a port once, whatever the
+ * address: passt keeps its forwards by the port alone.
+ */
+function clash(a: Forward, b: Forward, oneCard: boolean): boolean {
   if (a.protocol !== b.protocol || a.host !== b.host) return false;
+  if (oneCard) return true;
   const [first, second] = [a.address ?? FORWARD_ADDRESS, b.address ?? FORWARD_ADDRESS];
   return first === second || (sameFamily(first, second) && (EVERY.includes(first) || EVERY.includes(second)));
 }
@@ -56,7 +60,7 @@ const SINGLE: Partial<Record<DeviceConfig['kind'], string>> = {
 export function conflictsOf(devices: readonly DeviceConfig[]): Conflict[] {
   const found: Conflict[] = [];
   const images: Image[] = [];
-  const forwards: Forward[] = [];
+  const forwards: { readonly card: number; readonly forward: Forward }[] = [];
   const seen = new Set<string>();
   devices.forEach((device, index) => {
     const say = (path: readonly (string | number)[], message: string): void => void found.push({ device: index, path, message });
@@ -77,8 +81,12 @@ export function conflictsOf(devices: readonly DeviceConfig[]): Conflict[] {
     if (device.backend.kind === 'tap') once(`tap ${device.backend.name}`, ['backend', 'name'], `Two network cards use the interface ${device.backend.name}.`);
     if (device.backend.kind !== 'user') return;
     device.backend.forwards.forEach((forward, at) => {
-      if (forwards.some((each) => clash(each, forward))) say(['backend', 'forwards', at, 'host'], `The port ${forwardWords(forward)} is forwarded twice.`);
-      forwards.push(forward);
+      const other = forwards.find((each) => clash(each.forward, forward, each.card === index));
+      if (other !== undefined) {
+        const same = (other.forward.address ?? FORWARD_ADDRESS) === (forward.address ?? FORWARD_ADDRESS);
+        say(['backend', 'forwards', at, 'host'], `The port ${forwardWords(forward)} is forwarded twice${same || other.card !== index ? '' : ': one card forwards a port once, whatever the address'}.`);
+      }
+      forwards.push({ card: index, forward });
     });
   });
   return found;
