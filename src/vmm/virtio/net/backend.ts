@@ -180,7 +180,7 @@ export class NetBackend implements Backend {
     const queue = driver.queue(index);
     if (queue === undefined) return;
     if (index === (driver.has(n.VIRTIO_NET_F_MQ) ? 2 * this.#pairs : 2)) {
-      this.#control.run(queue, driver);
+      if (this.#control.run(queue, driver)) this.#goOn(queue);
       return;
     }
     const channel = this.#channels[index >>> 1];
@@ -201,6 +201,11 @@ export class NetBackend implements Backend {
       queue.complete(chain, 0);
     }
     this.#driver!.completed(queue);
+    this.#goOn(queue);
+  }
+
+  /** The rest of what a queue has, when others had their turn. */
+  #goOn(queue: Virtqueue): void {
     this.#host.loop.after(0, () => {
       if (this.#running && this.#driver?.queue(queue.index) === queue) this.kicked(queue.index);
     });

@@ -10,6 +10,8 @@ import * as n from './numbers.ts';
 const HEADER_BYTES = 2;
 const GROUP = 0x01;
 const VLAN_LAST = 4094;
+/** Of one call: a driver may make more available as fast as they are done, and others wait for the Worker. */
+const COMMANDS_A_TURN = 128;
 
 export interface ControlActs {
   readonly filter: RxFilter;
@@ -32,13 +34,18 @@ export class ControlQueue {
     this.#acts = acts;
   }
 
-  run(queue: Virtqueue, driver: DriverSession): void {
+  /** @returns whether there may be more */
+  run(queue: Virtqueue, driver: DriverSession): boolean {
     const answer = new Uint8Array(1);
-    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
+    let done = 0;
+    for (; done < COMMANDS_A_TURN; done++) {
+      const chain = queue.take();
+      if (chain === null) break;
       answer[0] = this.#command(chain.readable, driver) ? n.VIRTIO_NET_OK : n.VIRTIO_NET_ERR;
       queue.complete(chain, chain.writable.write(0, answer));
     }
     driver.completed(queue);
+    return done === COMMANDS_A_TURN;
   }
 
   #command(from: Buffers, driver: DriverSession): boolean {

@@ -94,6 +94,11 @@ export class StreamReceiver implements Receiver {
       const chain = queue.take();
       if (chain === null) return false;
       if (!usable(chain, this.#chains.length === 0)) {
+        if (this.#chains.length > 0) {
+          // It is refused when it is the first: those before it may have to go back, and nothing after them may be used then.
+          queue.untake(chain);
+          return this.#giveUp(queue);
+        }
         queue.complete(chain, 0);
         if (++refused === FRAMES_A_TURN) return this.#giveUp(queue);
         continue;

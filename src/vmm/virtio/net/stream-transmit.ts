@@ -1,5 +1,10 @@
 // Frames to passt: each behind its length (4 bytes, big-endian), many in one writev straight out of guest RAM. The socket may take a part: what is left
 // of a frame that was begun must follow, whatever becomes of the driver, or the other end loses its place.
+//
+// Where the kernel cuts matters. Debian 12's passt forgets up to 4 bytes at the end of what it reads, so that a cut in a length word, or right behind one,
+// loses the place for good. Linux queues a Unix stream in blocks of 36,544 bytes (SKB_MAX_HEAD(0) + 32 KiB, net/unix/af_unix.c), each whole or not at all,
+// and the reader may see one before the next is there. So several frames go together only as far as one block holds them all; a longer frame goes alone,
+// is cut in its middle, and passt waits for the rest (net/passt.ts, SO_RCVLOWAT).
 import { EAGAIN, EINTR, errno } from '../../kvm/libc.ts';
 import { headerFault, HEADER_BYTES } from '../../net/vnet-header.ts';
 import { Vectors } from '../../net/vectors.ts';
@@ -12,8 +17,8 @@ const LONGEST_FRAME = 65535;
 const LENGTH_BYTES = 4;
 /** Frames of one writev. */
 const BATCH = 64;
-/** Of one writev: as much as the socket may take at once, or a little more. */
-const BATCH_BYTES = 262_144;
+/** Of one writev of several frames, their lengths included: below a block of the socket's. */
+const WHOLE = 32_768;
 /** Pieces of one frame: Linux has 19 at most, and a frame must fit into one list beside its length. */
 const MAX_PIECES = MAX_VECTORS - 1;
 
@@ -56,7 +61,7 @@ export class StreamTransmitter implements Transmitter {
 
   /** @returns whether the driver has no more just now */
   #collect(queue: Virtqueue): boolean {
-    while (this.#waiting.length < BATCH && this.#waitingBytes < BATCH_BYTES && this.#taken < FRAMES_A_TURN) {
+    while (this.#waiting.length < BATCH && this.#waitingBytes < WHOLE && this.#taken < FRAMES_A_TURN) {
       const chain = queue.take();
       if (chain === null) return true;
       this.#taken++;
@@ -65,6 +70,12 @@ export class StreamTransmitter implements Transmitter {
       const short = readable.read(0, this.#headerBytes) < HEADER_BYTES;
       const fault = short ? 'it is shorter than its header' : bytes > LONGEST_FRAME ? `it has ${bytes} bytes` : readable.pieces > MAX_PIECES ? `it lies in ${readable.pieces} pieces` : headerFault(this.#header, bytes, this.#agreed.sends);
       if (fault !== undefined) {
+        if (this.#waiting.length > 0) {
+          // Later, when it is the first: chains that wait may have to go back, and nothing after them may be used then.
+          queue.untake(chain);
+          this.#taken--;
+          return false;
+        }
         this.#refusals.refuse(fault);
         queue.complete(chain, 0);
         continue;
@@ -82,6 +93,7 @@ export class StreamTransmitter implements Transmitter {
     for (const [index, { readable }] of this.#waiting.entries()) {
       if (list.room < readable.pieces + 1) break;
       const bytes = readable.bytes - HEADER_BYTES;
+      if (list.bytes > 0 && list.bytes + LENGTH_BYTES + bytes > WHOLE) break;
       list.scratchView.setUint32(index * LENGTH_BYTES, bytes);
       const ofLength = Math.min(skip, LENGTH_BYTES);
       list.addScratch(index * LENGTH_BYTES + ofLength, LENGTH_BYTES - ofLength);

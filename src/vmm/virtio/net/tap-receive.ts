@@ -64,6 +64,11 @@ export class TapReceiver implements Receiver {
       // All of the ring is lent, and it is not enough for the longest: it has to do.
       if (chain === null) return this.#chains.length > 0 && this.#chains.length >= queue.size;
       if (!usable(chain, true)) {
+        if (this.#chains.length > 0) {
+          // What is held has to do. It is refused when it is the first: those before it may have to go back, and nothing after them may be used then.
+          queue.untake(chain);
+          return true;
+        }
         queue.complete(chain, 0);
         if (++refused === FRAMES_A_TURN) return false;
         continue;

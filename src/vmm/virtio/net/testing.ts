@@ -47,9 +47,9 @@ function pair(kind: 'stream' | 'packets'): [number, number] {
   return ends;
 }
 
-/** Another end for a card whose network went. */
-export function connect(rig: VirtioRig): number {
-  const [near, far] = pair('stream');
+/** Another end for a card whose network went. @param kind packets show what went in one call */
+export function connect(rig: VirtioRig, kind: 'stream' | 'packets' = 'stream'): number {
+  const [near, far] = pair(kind);
   rig.runner.mail({ kind: 'connect', socket: near });
   return far;
 }
