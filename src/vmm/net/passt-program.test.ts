@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { VitrineError } from '../../shared/errors.ts';
-import { checkForwards, complaintsOf, findPasst, mtuFor, parseVersion, passtArguments, portSpec, probeFrames, readHostNetwork, startProblem, type Forward } from './passt-program.ts';
+import { checkForwards, complaintsOf, findPasst, mtuFor, parseVersion, passtArguments, portSpec, probeFrames, readHostNetwork, startProblem, type Forward, whySlow } from './passt-program.ts';
 
 const program = { path: '/usr/bin/passt', version: undefined, stderrOption: true };
 const routed = { routed: true, nameServers: [], sendRoom: 212_992 };
@@ -48,14 +48,17 @@ test('versions of all distributions are read, and decide how long a frame may be
     ['passt 0^20250217.ga1e48a0-1.fc42.x86_64', 20250217], ['passt 20230309', 20230309], ['', undefined],
   ];
   for (const [text, version] of versions) assert.equal(parseVersion(text), version, text);
-  assert.deepEqual([undefined, 20230309, 20240725, 20240726, 20250217].map((version) => mtuFor({ version }, 212_992)), [9000, 9000, 9000, 65520, 65520]);
+  assert.deepEqual([undefined, 20230309, 20240725, 20240726, 20250217].map((version) => mtuFor({ version }, 212_992)), [3200, 3200, 3200, 65520, 65520]);
   assert.deepEqual([undefined, 20230309, 20250217].map((version) => mtuFor({ version }, 4 * 2 ** 20)), [65520, 65520, 65520]);
+  assert.deepEqual([0, 65_536, 212_992, 425_984, 1_048_576, 4_194_303].map((room) => mtuFor({ version: undefined }, room)), [1500, 1500, 3200, 6528, 9000, 9000]);
+  assert.match(whySlow({ version: undefined }, 212_992)!, /MTU of 3200\..*newer passt.*net\.core\.wmem_max=4194304/);
+  assert.deepEqual([whySlow({ version: 20240726 }, 0), whySlow({ version: undefined }, 4 * 2 ** 20)], [undefined, undefined]);
 });
 
 test('what it is told: only what was asked for, and nothing of the host\'s loopback', () => {
   const forwards: Forward[] = [{ protocol: 'tcp', host: 2222, guest: 22 }, { protocol: 'udp', address: '::1', host: 53, guest: 5353 }, { protocol: 'tcp', address: '0.0.0.0', host: 8080, guest: 80 }];
   assert.deepEqual(passtArguments(program, { socket: 3, forwards, network: routed }), [
-    '--foreground', '--quiet', '--stderr', '--fd', '3', '--mtu', '9000', '--no-map-gw', '--tcp-ports', '127.0.0.1/2222:22', '--tcp-ports', '0.0.0.0/8080:80', '--udp-ports', '::1/53:5353',
+    '--foreground', '--quiet', '--stderr', '--fd', '3', '--mtu', '3200', '--no-map-gw', '--tcp-ports', '127.0.0.1/2222:22', '--tcp-ports', '0.0.0.0/8080:80', '--udp-ports', '::1/53:5353',
   ]);
   const bare = passtArguments({ ...program, version: 20250217, stderrOption: false }, { socket: 3, forwards: [], network: { routed: false, nameServers: ['192.0.2.53'], sendRoom: 0 } });
   assert.deepEqual(bare, [

@@ -69,15 +69,31 @@ const SENDS_AGAIN = 20240726;
 const LARGEST_MTU = 65520;
 /** So much room has a socket that takes whatever an earlier release sends at once. */
 const AMPLE_ROOM = 4 * 2 ** 20;
-/** Where it has less: measured to lose next to nothing with the kernel's 212992 bytes, while 12 KiB and more stall for seconds now and then. */
-const CAREFUL_MTU = 9000;
+/** Where it has less: as many frames as such a release sends at once (its TCP_FRAMES_MEM) have to fit into an empty socket. */
+const BURST = 128;
+/** Of each beside its packet: Ethernet header, length, its part of what the kernel needs for a block. */
+const OF_FRAME = 128;
+const CAREFUL_MTU_MOST = 9000;
+const CAREFUL_MTU_LEAST = 1500;
+
+/** Whether frames may be as long as passt takes them, for none gets lost. */
+function losesNothing({ version }: Pick<PasstProgram, 'version'>, sendRoom: number): boolean {
+  return (version !== undefined && version >= SENDS_AGAIN) || sendRoom >= AMPLE_ROOM;
+}
 
 /**
  * The most bytes of an IP packet that guest and passt may exchange. The longer, the quicker, unless frames get lost.
- * @param sendRoom the most that the host gives an ordinary user's socket (net.core.wmem_max)
+ * @param sendRoom the most that the host gives an ordinary user's socket (net.core.wmem_max); the kernel doubles it
  */
-export function mtuFor({ version }: Pick<PasstProgram, 'version'>, sendRoom: number): number {
-  return (version !== undefined && version >= SENDS_AGAIN) || sendRoom >= AMPLE_ROOM ? LARGEST_MTU : CAREFUL_MTU;
+export function mtuFor(program: Pick<PasstProgram, 'version'>, sendRoom: number): number {
+  if (losesNothing(program, sendRoom)) return LARGEST_MTU;
+  return Math.max(CAREFUL_MTU_LEAST, Math.min(CAREFUL_MTU_MOST, Math.floor((2 * sendRoom) / BURST) - OF_FRAME));
+}
+
+/** For the log: why the network is slower than it could be, and what makes it quick; undefined when it is quick. */
+export function whySlow(program: Pick<PasstProgram, 'version'>, sendRoom: number): string | undefined {
+  if (losesNothing(program, sendRoom)) return undefined;
+  return `passt is older than July 2024 and loses frames when its socket is full, so the guest gets an MTU of ${mtuFor(program, sendRoom)}. A newer passt makes the network quick, or sudo sysctl net.core.wmem_max=${AMPLE_ROOM}.`;
 }
 
 /** The part of the host's files that decides what passt is told. */

@@ -167,6 +167,7 @@ test('it is started again when it crashes, once; then the card has no network', 
     },
   });
   assert.equal(typeof used.splice(0)[0], 'number');
+  said.length = 0; // of its MTU, where the host's sockets are small
   const until = async (count: number): Promise<void> => {
     while (used.length < count) await new Promise<void>((resolve) => (heard = resolve));
   };
@@ -183,6 +184,7 @@ test('it is started again when it crashes, once; then the card has no network', 
   assert.equal(typeof used[3], 'number');
   now += 1000;
   await crash(5);
+  while (network.pid !== undefined) await sleep(1);
   assert.deepEqual([used[4], used.length, network.pid], [null, 5, undefined]);
   assert.match(said[2]!, /no network from now on/);
   network.close();
@@ -212,6 +214,81 @@ test('other forwards mean another passt; when they cannot be had, those before a
   } finally {
     network.close();
   }
+});
+
+/** As ANSWERING, and notes its process and its arguments first. */
+const NOTING = `echo "$$ $*" >> "$0.lives"; ${ANSWERING}`;
+/** Of each that was started: its process, and the ports that it was told of. */
+const lives = ({ path }: PasstProgram): { pid: number; ports: string }[] => readFileSync(`${path}.lives`, 'utf8').trim().split('\n').map((line) => ({ pid: Number.parseInt(line, 10), ports: [...line.matchAll(/127\.0\.0\.1\/(\d+)/g)].map((match) => match[1]!).join() }));
+const forwarding = (host: number): Forward[] => [{ protocol: 'tcp', host, guest: 1 }];
+
+test('changes and a crash at once take turns: one passt is left, with the last forwards, and its socket is the one in use', async () => {
+  const program = standIn(NOTING);
+  const used: (number | null)[] = [];
+  let busy = 0;
+  const network = await UserNetwork.start({
+    name: 'm', mac, program, forwards: forwarding(1), log: () => {},
+    use: async (socket) => {
+      assert.equal(busy++, 0, 'one at a time');
+      await sleep(1);
+      used.push(socket);
+      busy--;
+    },
+  });
+  process.kill(network.pid!, 'SIGKILL');
+  await Promise.all([2, 3, 4].map((host) => network.forward(forwarding(host))));
+  const last = network.pid!;
+  const all = lives(program);
+  assert.deepEqual(all.at(-1), { pid: last, ports: '4' });
+  for (const { pid } of all) if (pid !== last) await gone(pid);
+  assert.ok(!/^State:\s+[ZX]/m.test(readFileSync(`/proc/${last}/status`, 'utf8')));
+  used.forEach((socket, index) => assert.equal(socket === null, index % 2 === 1, 'each is let go of before the next one'));
+  network.close();
+  await gone(last);
+});
+
+test('when the Worker refuses, no passt is left behind: neither the new one nor the one before', async () => {
+  const program = standIn(NOTING);
+  let refuses: (socket: number | null) => boolean = () => false;
+  const network = await UserNetwork.start({
+    name: 'm', mac, program, forwards: forwarding(1), log: () => {},
+    use: async (socket) => {
+      if (refuses(socket)) throw new Error('not now');
+    },
+  });
+  const first = network.pid!;
+  refuses = (socket) => socket === null;
+  await assert.rejects(network.forward(forwarding(2)), /not now/);
+  assert.equal(network.pid, first, 'it is still there, and known');
+  refuses = (socket) => socket !== null;
+  await assert.rejects(network.forward(forwarding(2)), /not now/);
+  assert.equal(network.pid, undefined);
+  for (const { pid } of lives(program)) await gone(pid);
+  refuses = () => false;
+  await network.forward(forwarding(3));
+  const { pid, ports } = lives(program).at(-1)!;
+  assert.deepEqual([network.pid, ports], [pid, '3']);
+  network.close();
+  await gone(pid);
+});
+
+test('closed in the middle of a change, nothing is left', async () => {
+  const program = standIn(NOTING);
+  let network: UserNetwork | undefined;
+  let closes = (_socket: number | null): boolean => false;
+  for (const when of [(socket: number | null) => socket === null, (socket: number | null) => socket !== null]) {
+    closes = () => false;
+    network = await UserNetwork.start({
+      name: 'm', mac, program, forwards: forwarding(1), log: () => {},
+      use: async (socket) => {
+        if (closes(socket)) network!.close();
+      },
+    });
+    closes = when;
+    await network.forward(forwarding(2));
+    assert.equal(network.pid, undefined);
+  }
+  for (const { pid } of lives(program)) await gone(pid);
 });
 
 test('a pair of sockets is inherited by nobody', () => {

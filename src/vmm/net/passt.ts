@@ -9,7 +9,7 @@ import koffi from 'koffi';
 import { VitrineError } from '../../shared/errors.ts';
 import { close, readable } from '../kvm/libc.ts';
 import { nonBlocking, readWhole, sendRoom, socketPair } from './calls.ts';
-import { checkForwards, complaintsOf, findPasst, forwardProblem, type Forward, passtArguments, type PasstProgram, probeFrames, readHostNetwork, startProblem } from './passt-program.ts';
+import { checkForwards, complaintsOf, findPasst, forwardProblem, type Forward, passtArguments, type PasstProgram, probeFrames, readHostNetwork, startProblem, whySlow } from './passt-program.ts';
 
 const libc = koffi.load('libc.so.6');
 const cRecv = libc.func('recv', 'int64_t', ['int', 'void *', 'uint64_t', 'int']) as (fd: number, buffer: Uint8Array, length: number, flags: number) => number;
@@ -19,8 +19,10 @@ const MSG_NOSIGNAL = 0x4000;
 
 /** Of the length before each frame. */
 const LENGTH_BYTES = 4;
-/** As much as passt itself asks for; the kernel's limit is lower almost everywhere. */
+/** For passt's end, as much as passt itself asks for; the kernel's limit is lower almost everywhere. */
 const SEND_ROOM = 16 * 2 ** 20;
+/** For ours: all of it is less than passt reads at once (8 MiB), or its read could end within a length (see virtio/net/stream-transmit.ts). */
+const OWN_ROOM = 2 * 2 ** 20;
 /** Longer than any frame. */
 const LONGEST_READ = 2 ** 20;
 const FIRST_INHERITED = 3;
@@ -68,7 +70,8 @@ export class Passt {
     const [own, its] = socketPair();
     this.socket = own;
     try {
-      for (const end of [own, its]) sendRoom(end, SEND_ROOM);
+      sendRoom(own, OWN_ROOM);
+      sendRoom(its, SEND_ROOM);
       // Releases before July 2024 take the rest of a frame for whole, however much of it has come.
       readWhole(its, LONGEST_READ);
       const args = passtArguments(program, { socket: FIRST_INHERITED, forwards, network: readHostNetwork() });
@@ -184,6 +187,8 @@ export class UserNetwork {
   #passt: Passt | null;
   #crashed = -Infinity;
   #closed = false;
+  /** What is done with passt, one thing at a time. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   /** Resolves when the Worker has the first socket. Throws VitrineError. */
   static async start(options: UserNetworkOptions): Promise<UserNetwork> {
@@ -195,6 +200,8 @@ export class UserNetwork {
       passt.close();
       throw thrown;
     }
+    const slow = whySlow(program, readHostNetwork().sendRoom);
+    if (slow !== undefined) options.log(slow);
     return new UserNetwork(options, program, passt);
   }
 
@@ -211,8 +218,14 @@ export class UserNetwork {
     return this.#passt?.pid;
   }
 
+  #inTurn(act: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(act);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
   #watch(passt: Passt): void {
-    void passt.ended().then(({ how, words }) => this.#crash(passt, how, words)).catch((thrown: unknown) => this.#options.log(`passt was not started again: ${(thrown as Error).message}`));
+    void passt.ended().then(({ how, words }) => this.#inTurn(() => this.#crash(passt, how, words))).catch((thrown: unknown) => this.#options.log(`passt was not started again: ${(thrown as Error).message}`));
   }
 
   async #crash(passt: Passt, how: string, words: string): Promise<void> {
@@ -221,31 +234,50 @@ export class UserNetwork {
     const again = now() - this.#crashed > FORGIVEN_MS;
     this.#crashed = now();
     log(`passt ended by itself (${how})${words === '' ? '' : `: ${words}`}. ${again ? 'It is started again; connections of the guest are lost.' : 'It did so shortly before as well, so the card has no network from now on. Start the machine anew to connect it.'}`);
-    this.#passt = null;
-    await this.#options.use(null);
-    passt.close();
+    await this.#end();
     if (again) await this.#begin();
   }
 
+  /** The Worker lets go of passt, and it is closed. When the Worker does not, it stays, so that close() closes it. @returns it */
+  async #end(): Promise<Passt | null> {
+    await this.#options.use(null);
+    const old = this.#passt; // null when close() came meanwhile
+    this.#passt = null;
+    old?.close();
+    return old;
+  }
+
   async #begin(): Promise<void> {
+    if (this.#closed) return;
     const passt = await Passt.start({ ...this.#options, forwards: this.#forwards }, this.#program);
     if (this.#closed) {
       passt.close();
       return;
     }
     this.#passt = passt;
-    await this.#options.use(passt.socket);
+    try {
+      await this.#options.use(passt.socket);
+    } catch (thrown) {
+      this.#closeOwn();
+      throw thrown;
+    }
     this.#watch(passt);
+  }
+
+  #closeOwn(): void {
+    this.#passt?.close();
+    this.#passt = null;
   }
 
   /** Other forwards from now on: passt is started anew, and connections of the guest are lost. Throws VitrineError, with the forwards before in place. */
   async forward(forwards: readonly Forward[]): Promise<void> {
     checkForwards(forwards);
+    await this.#inTurn(() => this.#replace(forwards));
+  }
+
+  async #replace(forwards: readonly Forward[]): Promise<void> {
     const before = this.#forwards;
-    const old = this.#passt;
-    this.#passt = null;
-    await this.#options.use(null);
-    old?.close();
+    const old = await this.#end();
     await old?.ended(); // its ports are free then
     this.#forwards = forwards;
     try {
@@ -260,8 +292,7 @@ export class UserNetwork {
   /** The Worker uses the socket no more. */
   close(): void {
     this.#closed = true;
-    this.#passt?.close();
-    this.#passt = null;
+    this.#closeOwn();
   }
 }
 
