@@ -16,11 +16,14 @@ const { EBADF, EEXIST, EFBIG, EINVAL, EIO, ELOOP, EMFILE, ENOENT, ENOTDIR, ENXIO
 const { S_IFDIR, S_IFLNK, S_IFREG, S_IFMT } = fsConstants;
 const PERMISSIONS = 0o7777;
 
-/** The host's flags for those of the protocol. O_DIRECT and O_NOATIME are left out: hints, which the host's file may refuse. */
+/**
+ * The host's flags for those of the protocol. O_DIRECT and O_NOATIME are left out: hints, which the host's file may refuse. O_APPEND goes with O_WRONLY
+ * alone: Linux with a cache opens what its programs append to for reading as well, and writes whole pages back at offsets of its own, which the host must keep.
+ */
 function hostFlags(flags: number): number {
   const access = flags & OPEN_ACCESS;
   return (access === OPEN_WRONLY ? O_WRONLY : access === OPEN_RDWR ? O_RDWR : O_RDONLY) |
-    (flags & OPEN_TRUNC ? O_TRUNC : 0) | (flags & OPEN_APPEND ? O_APPEND : 0) | (flags & OPEN_DIRECTORY ? O_DIRECTORY : 0) |
+    (flags & OPEN_TRUNC ? O_TRUNC : 0) | ((flags & OPEN_APPEND) !== 0 && access === OPEN_WRONLY ? O_APPEND : 0) | (flags & OPEN_DIRECTORY ? O_DIRECTORY : 0) |
     ((flags & OPEN_SYNC) === OPEN_SYNC ? O_SYNC : 0) | (flags & OPEN_DSYNC ? O_DSYNC : 0);
 }
 

@@ -233,6 +233,12 @@ describe('files', () => {
     const append = client.open(client.walk(root, 'a'), 0o2001);
     client.write(append, 0, bytesOf(' you'));
     assert.equal(fs.readFileSync(file('a'), 'utf8'), 'hello you');
+    // As a client with a cache does: read, change, and write the page back where it was.
+    client.write(client.open(client.walk(root, 'a'), 0o2002), 0, bytesOf('hello you too'));
+    assert.equal(fs.readFileSync(file('a'), 'utf8'), 'hello you too');
+    client.write(client.create(root, 'new', 0o2102), 0, bytesOf('one'));
+    client.write(client.open(client.walk(root, 'new'), 0o2002), 0, bytesOf('one two'));
+    assert.equal(fs.readFileSync(file('new'), 'utf8'), 'one two');
     refuses(E.EBADF, () => client.read(append, 0, 1));
     refuses(E.EBADF, () => client.write(client.open(client.walk(root, 'a')), 0, bytesOf('x')));
     client.open(client.walk(root, 'a'), 0o1001);
