@@ -173,14 +173,14 @@ test('list, pause, resume, screenshot, stop: on a machine that runs', async (t) 
   assert.equal(readFileSync(png).toString('hex'), '89504e470d0a1a0a');
   assert.equal((await vitrine(env, 'screenshot', id, join(folder, 'none/out.png'))).code, 1);
 
-  assert.equal((await vitrine(env, 'device', 'add', id, 'pci-test,dirty-log')).stdout, '3\n');
+  assert.equal((await vitrine(env, 'device', 'add', id, 'pci-test,dirty-log')).stdout, '1\n');
   const deaf = await vitrine(env, 'device', 'add', id, 'pci-test');
-  assert.deepEqual([deaf.code, deaf.stdout], [0, '4\n']);
+  assert.deepEqual([deaf.code, deaf.stdout], [0, '3\n']);
   assert.match(deaf.stderr, /does not listen/);
-  assert.match((await vitrine(env, 'device', 'list', id)).stdout, /SLOT +REMOVABLE +DEVICE\n0\.0 +no +00:00\.0 host bridge\n3\.0 +yes +00:03\.0 pci-test\n4\.0/);
+  assert.match((await vitrine(env, 'device', 'list', id)).stdout, /SLOT +REMOVABLE +DEVICE\n0\.0 +no +00:00\.0 host bridge\n1\.0 +yes +00:01\.0 pci-test\n3\.0/);
   assert.equal((JSON.parse((await vitrine(env, 'device', 'list', id, '--json')).stdout) as object[]).length, 3);
-  assert.equal((await vitrine(env, 'device', 'remove', id, '4', '--timeout', '7')).code, 0);
-  assert.equal((await vitrine(env, 'device', 'remove', id, '3', '--force')).code, 0);
+  assert.equal((await vitrine(env, 'device', 'remove', id, '3', '--timeout', '7')).code, 0);
+  assert.equal((await vitrine(env, 'device', 'remove', id, '1', '--force')).code, 0);
   const late = await vitrine(env, 'stop', id, '--timeout', '1');
   assert.equal(late.code, 1);
   assert.match(late.stderr, /did not shut down within 1 seconds/);
@@ -189,7 +189,7 @@ test('list, pause, resume, screenshot, stop: on a machine that runs', async (t) 
     void server.close().then(() => run.release());
   });
   assert.equal((await vitrine(env, 'stop', id, '--force')).code, 0);
-  assert.deepEqual(machine.asked, ['pause', 'resume', 'addDevice pci-test', 'addDevice pci-test', 'removeDevice 4 within 7', 'removeDevice 3 by force', 'powerButton', 'forceOff']);
+  assert.deepEqual(machine.asked, ['pause', 'resume', 'addDevice pci-test', 'addDevice pci-test', 'removeDevice 3 within 7', 'removeDevice 1 by force', 'powerButton', 'forceOff']);
   assert.equal((await vitrine(env, 'pause', id)).code, 4);
 });
 

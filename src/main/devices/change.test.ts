@@ -96,6 +96,41 @@ test('a running machine is told first; its file follows where that is meant to l
   assert.equal((devicesOf(library, id)[1] as { linkUp?: boolean }).linkUp, false);
 });
 
+test('a running machine that lacks what its file has: a device that comes takes neither\'s slot, and the file\'s entry can be removed', async (t) => {
+  const all = scratch(t);
+  const { id, library, place, kinds } = all;
+  const machine = await running(t, all);
+  machine.devices.splice(0, 1); // the guest gave the rng of slot 1 back
+  machine.devices.push(v.parse(deviceConfig, { kind: 'virtio-rng', slot: 5 })); // lent
+  assert.equal((await addDevice(place, id, { kind: 'virtio-balloon' }, { keep: true })).slot, 6);
+  assert.equal((await addDevice(place, id, { kind: 'virtio-console' }, { keep: false })).slot, 7);
+  await assert.rejects(addDevice(place, id, { kind: 'virtio-rng', slot: 1 }, { keep: false }), code('slot-taken'));
+  assert.deepEqual(kinds(), ['1 virtio-rng', '3 virtio-scsi', '4 virtio-net', '6 virtio-balloon']);
+  assert.deepEqual(machine.listDevices().map(({ slot }) => slot), [0, 3, 4, 5, 6, 7]);
+  await removeDevice(place, id, 1, NOW);
+  assert.deepEqual(kinds(), ['3 virtio-scsi', '4 virtio-net', '6 virtio-balloon']);
+  await assert.rejects(removeDevice(place, id, 1, NOW), code('no-such-device'));
+
+  // Another device in the slot than the file's: it alone is meant.
+  await library.updateDevices(id, (devices) => [...devices, v.parse(deviceConfig, { kind: 'virtio-net', slot: 7, backend: { kind: 'none' } })]);
+  machine.devices.splice(machine.devices.findIndex(({ slot }) => slot === 4), 1, v.parse(deviceConfig, { kind: 'virtio-scsi', slot: 4, drives: [{ kind: 'cdrom', file: null }] }));
+  await assert.rejects(changeDevice(place, id, 4, { kind: 'link', up: false }), code('wrong-device'));
+  await changeDevice(place, id, 4, { kind: 'medium', drive: 0, file: null });
+  assert.equal(machine.asked.at(-1), 'changeDevice 4 medium of drive 0: none');
+  await removeDevice(place, id, 7, NOW);
+  assert.equal(machine.asked.at(-1), 'removeDevice 7 within 1');
+  assert.deepEqual(kinds(), ['3 virtio-scsi', '4 virtio-net', '6 virtio-balloon', '7 virtio-net']);
+});
+
+test('devices that come into a running machine at once take a slot each', async (t) => {
+  const all = scratch(t);
+  const machine = await running(t, all);
+  const added = await Promise.all(Array.from({ length: 6 }, () => addDevice(all.place, all.id, { kind: 'virtio-rng' }, { keep: true })));
+  assert.deepEqual(added.map(({ slot }) => slot).sort((a, b) => a - b), [5, 6, 7, 8, 9, 10]);
+  assert.deepEqual(devicesOf(all.library, all.id).map(({ slot }) => slot).sort((a, b) => a - b), [1, 3, 4, 5, 6, 7, 8, 9, 10]);
+  assert.equal(machine.devices.length, 9);
+});
+
 test('changes of one file by several at once are all in it', async (t) => {
   const { id, library, place } = scratch(t);
   await Promise.all(Array.from({ length: 8 }, (_, n) => addDevice(place, id, { kind: 'virtio-console', ports: n + 1 }, { keep: true })));

@@ -7,7 +7,7 @@ import { VitrineError } from '../../shared/errors.ts';
 import { deviceConfig, type DeviceConfig } from '../../shared/machine-config.ts';
 import type { MachineState } from '../../shared/protocol/machine.ts';
 import { sameJson } from '../../shared/protocol/patch.ts';
-import { withSlots } from '../../shared/slots.ts';
+import { chooseSlots, withSlots } from '../../shared/slots.ts';
 import { derivedMac, macText } from '../../vmm/net/mac.ts';
 import { isHeld } from '../../vmm/server/run-record.ts';
 import { checkDeviceFiles } from '../launcher/device-files.ts';
@@ -33,6 +33,8 @@ interface Running {
 function refuse(attempted: string, on: string, why: string, remedy: string, code: string): VitrineError {
   return new VitrineError({ attempted, on, why, remedy, code });
 }
+
+const isRefusal = (thrown: unknown, code: string): boolean => thrown instanceof VitrineError && thrown.problem.code === code;
 
 /** Does it with the running machine, or with null when it is off. Throws code "machine-starting" when it is between the two. */
 async function withMachine<T>({ library, env }: DevicePlace, id: string, attempted: string, work: (running: Running | null) => Promise<T>): Promise<T> {
@@ -77,9 +79,35 @@ function checkDevice(place: DevicePlace, device: DeviceConfig, others: readonly 
   checkDeviceFiles([device], { attempted, ...(running?.state.backend === 'lab' ? { lab: place.library.folder } : {}) });
 }
 
+/**
+ * The file's entry of the device that is in this slot. A running machine may lack a device that its file still has, and then the file's stands for it; it
+ * may also have another one there, lent to it alone, and that one is not the file's.
+ */
+async function filedAt(place: DevicePlace, id: string, slot: number, running: Running): Promise<PlacedDevice | undefined> {
+  const { devices } = await running.connection.client.call('listDevices', {});
+  const there = devices.find((each) => each.slot === slot);
+  return devicesOf(place.library, id).find((each) => each.slot === slot && (there === undefined || there.kind === each.kind));
+}
+
 export interface AddOptions {
   /** A running machine has it after its next start, too. One that is off always has. */
   readonly keep: boolean;
+}
+
+/** Adds it in a slot that is free in the running machine and in its file: the guest may have given back what the file still has. */
+async function addToBoth({ library }: DevicePlace, id: string, device: DeviceConfig, { connection, state }: Running, attempted: string): Promise<{ slot: number; told: boolean }> {
+  const tried: number[] = [];
+  for (;;) {
+    const there = (await connection.client.call('listDevices', {})).devices;
+    const [slot] = chooseSlots([device], [...tried, ...[...there, ...devicesOf(library, id)].map((each) => each.slot)], attempted) as [number];
+    try {
+      return await addDeviceTo(connection, state, { ...device, slot });
+    } catch (thrown) {
+      // Another device came into it meanwhile, or has not quite left it.
+      if (device.slot !== undefined || !isRefusal(thrown, 'slot-taken')) throw thrown;
+      tried.push(slot);
+    }
+  }
 }
 
 /** @returns its slot; `told` is false when the running guest must look for it by itself */
@@ -102,8 +130,8 @@ export function addDevice(place: DevicePlace, id: string, wish: v.InferInput<typ
       });
       return { slot, told: true };
     }
-    const added = await addDeviceTo(running.connection, running.state, device);
-    if (keep) await library.updateDevices(id, (devices) => [...devices.filter(({ slot }) => slot !== added.slot), { ...device, slot: added.slot }]);
+    const added = await addToBoth(place, id, device, running, attempted);
+    if (keep) await library.updateDevices(id, (devices) => [...devices, { ...device, slot: added.slot }]);
     return added;
   });
 }
@@ -112,11 +140,14 @@ export function addDevice(place: DevicePlace, id: string, wish: v.InferInput<typ
 export function removeDevice(place: DevicePlace, id: string, slot: number, options: { force: boolean; seconds: number }): Promise<void> {
   const attempted = 'remove the device';
   return withMachine(place, id, attempted, async (running) => {
-    if (running === null) deviceAt(place, id, slot, attempted);
-    else await running.connection.client.call('removeDevice', { slot, ...options });
+    const inFile = running === null ? deviceAt(place, id, slot, attempted) : await filedAt(place, id, slot, running);
     // A device of this computer that was lent to a running machine stays its own in the file.
-    const inFile = devicesOf(place.library, id).find((each) => each.slot === slot);
-    if (inFile !== undefined && (running === null || inFile.kind !== 'vfio-pci')) await place.library.updateDevices(id, (devices) => devices.filter((each) => each.slot !== slot));
+    const filed = inFile !== undefined && (running === null || inFile.kind !== 'vfio-pci');
+    await running?.connection.client.call('removeDevice', { slot, ...options }).catch((thrown: unknown) => {
+      // The guest gave it back before: it is still to be taken out of the file.
+      if (!filed || !isRefusal(thrown, 'no-such-device')) throw thrown;
+    });
+    if (filed) await place.library.updateDevices(id, (devices) => devices.filter((each) => each.slot !== slot));
   });
 }
 
@@ -125,7 +156,7 @@ export function changeDevice(place: DevicePlace, id: string, slot: number, chang
   const attempted = 'change the device';
   return withMachine(place, id, attempted, async (running) => {
     const { library } = place;
-    const inFile = running === null ? deviceAt(place, id, slot, attempted) : devicesOf(library, id).find((each) => each.slot === slot);
+    const inFile = running === null ? deviceAt(place, id, slot, attempted) : await filedAt(place, id, slot, running);
     if (inFile !== undefined) {
       const why = whyNotFor(inFile, change);
       if (why !== null) throw refuse(attempted, `slot ${slot} of ${library.config(id).name}`, why, '', 'wrong-device');

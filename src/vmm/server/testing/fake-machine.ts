@@ -77,6 +77,9 @@ export class FakeMachine implements MachineControl {
 
   async addDevice(device: DeviceConfig): Promise<{ slot: number; told: boolean }> {
     this.asked.push(`addDevice ${device.kind}`);
+    if (device.slot !== undefined && this.#at(device.slot) >= 0) {
+      throw new VitrineError({ attempted: 'add the device', on: `slot ${device.slot}`, why: 'this slot has a device already.', remedy: '', code: 'slot-taken' });
+    }
     this.devices.push(device);
     return { slot: this.#slot(this.devices.length - 1), told: device.kind === 'pci-test' && device.dirtyLog };
   }
@@ -84,7 +87,8 @@ export class FakeMachine implements MachineControl {
   async removeDevice(slot: number, { force, seconds }: { force: boolean; seconds: number }): Promise<void> {
     this.asked.push(`removeDevice ${slot}${force ? ' by force' : ` within ${seconds}`}`);
     const index = this.#at(slot);
-    if (index >= 0) this.devices.splice(index, 1);
+    if (index < 0) throw new VitrineError({ attempted: 'remove the device', on: this.facts.value.name, why: `slot ${slot} is empty.`, remedy: '', code: 'no-such-device' });
+    this.devices.splice(index, 1);
   }
 
   async changeDevice(slot: number, change: DeviceChange): Promise<void> {
