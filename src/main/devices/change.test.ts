@@ -131,6 +131,42 @@ test('devices that come into a running machine at once take a slot each', async 
   assert.equal(machine.devices.length, 9);
 });
 
+test('an image that is gone stands in the way of nothing but itself', async (t) => {
+  const all = scratch(t);
+  const { id, iso, library, place, folder } = all;
+  const gone = join(folder, 'gone.iso');
+  const disk = join(folder, 'disk.raw');
+  writeFileSync(gone, 'x');
+  writeFileSync(disk, 'x');
+  const drives = [{ kind: 'cdrom', file: gone }, { kind: 'cdrom', file: null }, { kind: 'disk', file: disk }];
+  const controller = (more: object[] = []) => v.parse(deviceConfig, { kind: 'virtio-scsi', drives: [...drives, ...more] });
+  await replaceDevice(place, id, 3, controller());
+  const blk = await addDevice(place, id, { kind: 'virtio-blk', file: join(folder, 'a.iso'), readonly: true }, { keep: true });
+  rmSync(gone);
+  rmSync(disk);
+  const files = () => devicesOf(library, id).flatMap((each) => (each.kind === 'virtio-scsi' ? each.drives.map(({ file }) => file) : []));
+  for (const state of ['off', 'running']) {
+    if (state === 'running') await running(t, all);
+    await changeDevice(place, id, 3, { kind: 'medium', drive: 1, file: iso });
+    assert.deepEqual(files(), [gone, iso, disk]);
+    await changeDevice(place, id, 3, { kind: 'medium', drive: 1, file: null });
+    assert.deepEqual(files(), [gone, null, disk]);
+    await assert.rejects(changeDevice(place, id, 3, { kind: 'medium', drive: 0, file: gone }), code('medium-missing'), state);
+    if (state === 'running') break;
+    await replaceDevice(place, id, 3, controller([{ kind: 'disk', file: iso, readonly: true }]));
+    assert.deepEqual(files(), [gone, null, disk, iso]);
+    await assert.rejects(replaceDevice(place, id, 3, controller([{ kind: 'disk', file: join(folder, 'other') }])), code('disk-missing'));
+    await replaceDevice(place, id, 3, controller());
+    rmSync(iso);
+    await replaceDevice(place, id, blk.slot, v.parse(deviceConfig, { kind: 'virtio-blk', file: iso, readonly: true, queues: 2 }));
+    await assert.rejects(replaceDevice(place, id, blk.slot, v.parse(deviceConfig, { kind: 'virtio-blk', file: iso })), code('disk-missing'));
+    await removeDevice(place, id, blk.slot, NOW);
+    writeFileSync(iso, 'x');
+  }
+  await changeDevice(place, id, 3, { kind: 'medium', drive: 0, file: null });
+  assert.deepEqual(files(), [null, null, disk]);
+});
+
 test('changes of one file by several at once are all in it', async (t) => {
   const { id, library, place } = scratch(t);
   await Promise.all(Array.from({ length: 8 }, (_, n) => addDevice(place, id, { kind: 'virtio-console', ports: n + 1 }, { keep: true })));

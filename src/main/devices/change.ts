@@ -72,11 +72,38 @@ function deviceAt(place: DevicePlace, id: string, slot: number, attempted: strin
   return device;
 }
 
-/** What the device names must be there, and what it has must not be another's. @param others the machine's other devices */
-function checkDevice(place: DevicePlace, device: DeviceConfig, others: readonly DeviceConfig[], attempted: string, running: Running | null): void {
+type Drive = Extract<DeviceConfig, { kind: 'virtio-scsi' }>['drives'][number];
+const driveUse = (drive: Drive): string => `${drive.kind === 'cdrom' || drive.readonly} ${drive.file}`;
+
+/** What of this computer's files it uses, each with whether it only reads it. */
+function usesOf(device: DeviceConfig): string[] {
+  if (device.kind === 'virtio-blk') return [`${device.readonly} ${device.file}`];
+  if (device.kind === 'virtio-9p') return [`${device.readonly} ${device.folder}`];
+  return device.kind === 'virtio-scsi' ? device.drives.map(driveUse) : [];
+}
+
+/** What must be looked at when `before` becomes `device`: an image that has long been in a drive may be gone without standing in the way. */
+function whatIsNew(device: DeviceConfig, before: DeviceConfig): DeviceConfig[] {
+  const known = new Set(usesOf(before));
+  if (device.kind === 'virtio-scsi') return [{ ...device, drives: device.drives.filter((drive) => !known.has(driveUse(drive))) }];
+  const uses = usesOf(device);
+  return uses.length > 0 && uses.every((use) => known.has(use)) ? [] : [device];
+}
+
+/** What must be looked at for this change of the device: the medium that is put in. */
+function whatComes(device: DeviceConfig, change: DeviceChange): DeviceConfig[] {
+  return change.kind === 'medium' && change.file !== null && device.kind === 'virtio-scsi' ? [{ ...device, drives: device.drives.slice(change.drive, change.drive + 1) }] : [];
+}
+
+/**
+ * What the device names must be there, and what it has must not be another's.
+ * @param others the machine's other devices
+ * @param files the device as far as its files are looked at
+ */
+function checkDevice(place: DevicePlace, device: DeviceConfig, others: readonly DeviceConfig[], attempted: string, running: Running | null, files: readonly DeviceConfig[] = [device]): void {
   const conflict = conflictsOf([...others, device]).find((each) => each.device === others.length);
   if (conflict !== undefined) throw refuse(attempted, device.kind, conflict.message, '', 'device-conflict');
-  checkDeviceFiles([device], { attempted, ...(running?.state.backend === 'lab' ? { lab: place.library.folder } : {}) });
+  checkDeviceFiles(files, { attempted, ...(running?.state.backend === 'lab' ? { lab: place.library.folder } : {}) });
 }
 
 /**
@@ -161,7 +188,8 @@ export function changeDevice(place: DevicePlace, id: string, slot: number, chang
       const why = whyNotFor(inFile, change);
       if (why !== null) throw refuse(attempted, `slot ${slot} of ${library.config(id).name}`, why, '', 'wrong-device');
       const others = devicesOf(library, id).filter((each) => each.slot !== slot);
-      checkDevice(place, changedConfig(inFile, change), others, attempted, running);
+      const changed = changedConfig(inFile, change);
+      checkDevice(place, changed, others, attempted, running, whatComes(changed, change));
     }
     if (running !== null) await running.connection.client.call('changeDevice', { slot, change });
     else if (change.kind === 'balloon') throw refuse(attempted, library.config(id).name, 'it does not run.', '`vitrine start` starts it.', 'not-running');
@@ -178,7 +206,7 @@ export async function replaceDevice(place: DevicePlace, id: string, slot: number
     const before = deviceAt(place, id, slot, attempted);
     if (running !== null) throw refuse(attempted, library.config(id).name, 'it runs, and this holds from a start on.', 'Shut it down first.', 'machine-running');
     if (before.kind !== device.kind) throw refuse(attempted, `slot ${slot} of ${library.config(id).name}`, `it is a ${before.kind}, not a ${device.kind}.`, '', 'wrong-device');
-    checkDevice(place, device, devicesOf(library, id).filter((each) => each.slot !== slot), attempted, running);
+    checkDevice(place, device, devicesOf(library, id).filter((each) => each.slot !== slot), attempted, running, whatIsNew(device, before));
     await library.updateDevices(id, (devices) => devices.map((each) => (each.slot === slot ? { ...device, slot } : each)));
   });
 }
