@@ -33,6 +33,8 @@ export class InputCapture {
   readonly #abort = new AbortController();
   #captured = false;
   #buttons = 0;
+  /** They were pressed at the tablet, not at the mouse. */
+  #atTablet = false;
   #letGoOfPointer = false;
   #lastEscape = -Infinity;
   /** Where the tablet's pointer was last. */
@@ -84,10 +86,7 @@ export class InputCapture {
       this.#buttons = 0;
       this.#sendPointer(0, 0, 0);
     }
-    if (document.pointerLockElement === this.#options.element) {
-      this.#letGoOfPointer = true;
-      document.exitPointerLock();
-    }
+    if (this.#locked) this.#unlock();
     this.#options.onChange(false);
   }
 
@@ -102,7 +101,16 @@ export class InputCapture {
 
   /** The guest began to work a tablet, or ceased to. */
   tabletChanged(): void {
-    if (this.#options.tablet() === null || !this.#locked) return;
+    const tablet = this.#options.tablet() !== null;
+    if (this.#buttons !== 0 && this.#atTablet !== tablet) {
+      // Let go where it was pressed: the other device knows nothing of it.
+      this.#buttons = 0;
+      this.#sendTo(this.#atTablet, 0, 0, 0);
+    }
+    if (tablet && this.#locked) this.#unlock();
+  }
+
+  #unlock(): void {
     this.#letGoOfPointer = true;
     document.exitPointerLock();
   }
@@ -115,7 +123,11 @@ export class InputCapture {
   }
 
   #lockChanged(): void {
-    if (this.#locked) return;
+    if (this.#locked) {
+      // Granted when it was not wanted any more: the tablet came, or the pointer was given back.
+      if (!this.#captured || this.#options.tablet() !== null) this.#unlock();
+      return;
+    }
     if (this.#letGoOfPointer) {
       this.#letGoOfPointer = false;
       return;
@@ -161,13 +173,17 @@ export class InputCapture {
 
   #sendButtons(event: MouseEvent): void {
     this.#buttons = event.buttons & BUTTONS;
+    this.#atTablet = this.#options.tablet() !== null;
     this.#sendPointer(0, 0, 0);
   }
 
   /** By the tablet, whose pointer is where it is, or by steps. */
   #sendPointer(dx: number, dy: number, wheel: number): void {
-    const { tablet, send } = this.#options;
-    send(tablet() === null ? encodePointer(dx, dy, wheel, this.#buttons) : encodeTablet(this.#place.x, this.#place.y, wheel, this.#buttons));
+    this.#sendTo(this.#options.tablet() !== null, dx, dy, wheel);
+  }
+
+  #sendTo(tablet: boolean, dx: number, dy: number, wheel: number): void {
+    this.#options.send(tablet ? encodeTablet(this.#place.x, this.#place.y, wheel, this.#buttons) : encodePointer(dx, dy, wheel, this.#buttons));
   }
 
   /** @returns whether the place is another one */
@@ -200,6 +216,8 @@ export class InputCapture {
     event.preventDefault();
     this.#keyboard.touched();
     const notches = this.#pointer.scroll(event.deltaY, event.deltaMode);
-    if (notches !== 0) this.#sendPointer(0, 0, notches);
+    if (notches === 0) return;
+    this.#findPlace(event);
+    this.#sendPointer(0, 0, notches);
   }
 }
