@@ -21,7 +21,7 @@ export function makeBackend({ slot, config, machine, prepared }: VirtioDescripti
     case 'virtio-net': return new NetBackend(host, config, prepared as NetPrepared);
     case 'virtio-blk': return makeBlkBackend(config, machine.id, slot, host);
     case 'virtio-scsi': return makeScsiBackend(config, machine.id, slot, host);
-    case 'virtio-rng': return new RngBackend();
+    case 'virtio-rng': return new RngBackend(host);
     case 'virtio-console': return new ConsoleBackend(host, config.ports);
     case 'virtio-balloon': return new BalloonBackend(host, new DropGate(prepared as SharedArrayBuffer));
     case 'virtio-vsock': return new VsockBackend(host, config.cid);

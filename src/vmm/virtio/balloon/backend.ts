@@ -5,6 +5,7 @@ import { VitrineError } from '../../../shared/errors.ts';
 import type { GuestMemoryStats } from '../../../shared/protocol/machine.ts';
 import type { Backend, BackendHost, DriverSession } from '../backend.ts';
 import type { Timer } from '../../io/event-loop.ts';
+import { Portions } from '../portions.ts';
 import type { Chain, Virtqueue } from '../queue/virtqueue.ts';
 import type { DropGate } from './drop-gate.ts';
 import { dropBuffers, dropRuns, runsOf } from './drop.ts';
@@ -31,6 +32,7 @@ export const LEAST = 16 * 2 ** 20;
 export class BalloonBackend implements Backend {
   readonly #host: BackendHost;
   readonly #gate: DropGate;
+  readonly #portions: Portions;
   /** Guest RAM, bytes. */
   readonly #memory: number;
   #wanted = 0;
@@ -48,6 +50,7 @@ export class BalloonBackend implements Backend {
   constructor(host: BackendHost, gate: DropGate) {
     this.#host = host;
     this.#gate = gate;
+    this.#portions = new Portions(host.loop);
     this.#memory = host.ram.size;
     this.#closed = gate.closed;
     host.offer(F_REPORTING, !gate.closed);
@@ -71,10 +74,13 @@ export class BalloonBackend implements Backend {
   }
 
   #each(queue: Virtqueue, act: (chain: Chain) => void): void {
-    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
+    this.#portions.run(queue.index, () => {
+      const chain = queue.take();
+      if (chain === null) return false;
       act(chain);
       queue.complete(chain, 0);
-    }
+      return true;
+    }, () => this.kicked(queue.index));
     this.#driver!.completed(queue);
   }
 
@@ -107,6 +113,7 @@ export class BalloonBackend implements Backend {
 
   quiesce(done: () => void): void {
     this.#running = false;
+    this.#portions.drop();
     done();
   }
 
@@ -137,7 +144,9 @@ export class BalloonBackend implements Backend {
   // Statistics.
 
   #takeStatistics(queue: Virtqueue): void {
-    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
+    this.#portions.run(queue.index, () => {
+      const chain = queue.take();
+      if (chain === null) return false;
       // There is one buffer; a driver that gives more gets the others back.
       if (this.#held !== null) {
         queue.complete(this.#held.chain, 0);
@@ -148,7 +157,8 @@ export class BalloonBackend implements Backend {
       chain.readable.read(0, bytes);
       this.#stats = readStatistics(bytes) ?? this.#stats;
       this.#tellSoon();
-    }
+      return true;
+    }, () => this.kicked(queue.index));
   }
 
   /** Asks by giving the buffer back. */

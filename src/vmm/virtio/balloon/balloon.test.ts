@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { GuestMemory } from '../../memory/guest-memory.ts';
 import { allocateWindow } from '../../memory/window.ts';
+import { eagerDriver } from '../testing/eager.ts';
 import { FUZZ_STEPS, fuzzDevice } from '../testing/fuzz.ts';
 import { RAM_BYTES, VirtioRig } from '../testing/rig.ts';
 import { BalloonBackend, LEAST } from './backend.ts';
@@ -182,6 +183,12 @@ test('runs are those pages of RAM that were named, each once and within one wind
     assert.deepEqual([...found].sort((a, b) => a - b), [...new Set(named)].filter((page) => page < 16 || (page >= 32 && page < 36)).sort((a, b) => a - b));
   }));
 });
+
+for (const [what, index] of [['pages that it takes back', DEFLATE], ['statistics', STATS], ['pages that it reports', REPORTING]] as const) {
+  test(`leaves the loop its turns, however many ${what} the driver tells of`, () => {
+    eagerDriver({ model: balloonModel(), backend: (host) => new BalloonBackend(host, new DropGate()), index, buffers: (queue) => [queue.put(numbers(first))] });
+  });
+}
 
 for (const seed of [1, 2, 3]) {
   test(`outlives a driver that does everything wrong, seed ${seed}`, () => {

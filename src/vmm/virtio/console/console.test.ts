@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { BackendHost } from '../backend.ts';
 import type { DriverQueue, Lent } from '../testing/driver.ts';
+import { eagerDriver } from '../testing/eager.ts';
 import { FUZZ_STEPS, fuzzDevice } from '../testing/fuzz.ts';
 import { VirtioRig } from '../testing/rig.ts';
 import { ConsoleBackend, INPUT_ROOM, OUTPUT_WINDOW } from './backend.ts';
@@ -184,6 +186,26 @@ test('takes emergency writes, also before there is a driver', () => {
   const kept = outputBytes(rig);
   assert.ok(kept >= 1000 && kept < 5000, `${kept} bytes of a flood`);
   rig.close();
+});
+
+describe('leaves the loop its turns, whatever the driver does', () => {
+  const options = { model: consoleModel(2), backend: (host: BackendHost) => new ConsoleBackend(host, 2) };
+  test('with output of no bytes', () => {
+    eagerDriver({ ...options, index: transmitQueue(0), buffers: (queue) => [queue.lend(16)] });
+  });
+  test('with no room for input', () => {
+    eagerDriver({
+      ...options, index: receiveQueue(0), buffers: (queue) => [queue.put(Buffer.from('x'))],
+      ready: (rig, queues) => {
+        say(rig, queues, control(0, 6));
+        rig.runner.mail({ kind: 'console-input', port: 0, bytes: Buffer.from('hello') });
+        rig.work();
+      },
+    });
+  });
+  test('with control messages', () => {
+    eagerDriver({ ...options, index: CONTROL_OUT, buffers: (queue) => [queue.put(control(0, 0))] });
+  });
 });
 
 for (const seed of [1, 2, 3]) {

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { allKeys } from '../../../shared/keys.ts';
 import type { DriverQueue, Lent } from '../testing/driver.ts';
+import { eagerDriver } from '../testing/eager.ts';
 import { VirtioRig } from '../testing/rig.ts';
 import { InputBackend, type InputMail } from './backend.ts';
 import * as m from './model.ts';
@@ -135,6 +136,10 @@ test('a driver that comes later hears nothing of before', () => {
   guest.send({ kind: 'key', code: 32, down: true });
   assert.deepEqual(guest.read(), [[m.EV_KEY, 32, 1], REPORT]);
   guest.rig.close();
+});
+
+test('leaves the loop its turns, however often the driver sets a lamp', () => {
+  eagerDriver({ model: m.inputModel('keyboard'), backend: (host) => new InputBackend(host), index: m.STATUS_QUEUE, buffers: (queue) => [queue.put(new Uint8Array(8))] });
 });
 
 test('whatever is typed and pointed, and however rarely the guest looks, in the end it knows what is down and where the pointer is', () => {
