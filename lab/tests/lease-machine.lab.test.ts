@@ -21,7 +21,9 @@ const CLI = [process.execPath, ...nodeWords(false), path.join(top, 'out/main/cli
 const MEMLOCK = 8192;
 const MODULES = ['e1000e', 'nvme'];
 /** What the command lines of these have. */
-const [MACHINE, APP, GUARD] = ['^[^ ]*/node .*out/main/machine\\.js', '^[^ ]*/node .*out/main/cli\\.js run', 'guard [0-9]'] as const;
+const [MACHINE, APP] = ['^[^ ]*/node .*out/main/machine\\.js', '^[^ ]*/node .*out/main/cli\\.js run'] as const;
+/** The watcher at the end of the command's pipe (src/main/launcher/tether.ts); a pattern that is not found in itself. */
+const WATCHER = 'sh -c { read -[r] word';
 
 describe('machines that have devices by a lease', { skip: !fs.existsSync('/usr/bin/pkexec') && 'pkexec is not installed' }, () => {
   let host: LeaseLab;
@@ -93,14 +95,14 @@ describe('machines that have devices by a lease', { skip: !fs.existsSync('/usr/b
     ['all of them', async () => {
       const { helper, guardian } = await host.helpers();
       // Stopped, so that it gets itself no other guardian in between.
-      return `kill -STOP ${helper}; ${await killed(APP, GUARD, MACHINE)} ${guardian} ${helper}`;
+      return `kill -STOP ${helper}; ${await killed(APP, WATCHER, MACHINE)} ${guardian} ${helper}`;
     }, false],
   ];
   for (const [who, how, long] of kills) {
     it(`the host's driver works the device again when they are killed: ${who}`, { skip: long && process.env.VITRINE_LONG !== '1' && 'in the long run alone' }, async () => {
       const [command] = await run(`--kernel ${path.join(top, 'build/guests/demo.elf')} --append idle --memory 64M --display canvas --vfio-pci ${NIC}`);
       await host.until('the machine has the device', 'ls -l /proc/[0-9]*/fd 2>/dev/null | grep -q vfio-device');
-      await host.until('the command has its guard', `cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q '${GUARD}'`);
+      await host.until('the machine has its watcher', `cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q '${WATCHER}'`);
       await host.sh(await how());
       await command.exited;
       if (who === 'all of them') {

@@ -89,6 +89,11 @@ class Held implements Backend {
     this.calls.push(`config ${this.host.config.view.getUint32(4, true)}`);
   }
 
+  /** Takes a chain of queue 0 on the control thread's word. */
+  mail(): boolean {
+    return this.driver!.queue(0)!.take() !== null;
+  }
+
   dispose(): void {
     assert.equal(this.driver, undefined);
     this.calls.push('dispose');
@@ -237,6 +242,16 @@ describe('a virtio device and its driver', () => {
     assert.equal(rig.status & c.STATUS_NEEDS_RESET, c.STATUS_NEEDS_RESET);
     rig.resetDevice();
     assert.equal(backend.driver, undefined);
+    rig.close();
+  });
+
+  it('needs a reset, too, when the broken rule is found on the control thread\'s word', () => {
+    const { rig } = held();
+    const [queue] = rig.setUp();
+    assert.equal(rig.runner.mail('look'), false);
+    queue!.add([{ address: 2 ** 40, length: 4 }]);
+    assert.equal(rig.runner.mail('look'), undefined);
+    assert.equal(rig.status, READY | c.STATUS_NEEDS_RESET);
     rig.close();
   });
 

@@ -244,7 +244,9 @@ export class DeviceRunner {
 
   /** A message of the control thread's. Throws VitrineError. */
   mail(message: unknown): unknown {
-    return this.#backend.mail?.(message);
+    let answer: unknown;
+    this.#guard(() => (answer = this.#backend.mail?.(message)));
+    return answer;
   }
 
   /** The device goes: `done` when its backend has let go of everything. */
