@@ -210,6 +210,7 @@ export class HotPlug {
     this.#busy.add(slot);
     this.#descriptions.delete(slot);
     const functions = host.functions().filter((each) => each.slot === slot).map(({ device }) => device);
+    for (const device of functions) if (isVirtioDevice(device)) device.silence();
     host.withdraw(slot);
     host.unplug(slot);
     hotplug.gone(slot);

@@ -13,6 +13,8 @@ import type { ThreadMessage } from './thread-platform.ts';
 
 const LIGHT: readonly VirtioConfig['kind'][] = ['virtio-rng', 'virtio-console', 'virtio-balloon', 'virtio-input', 'virtio-vsock'];
 
+const LIGHT_THREAD = 'light';
+
 export interface IoThreadsOptions {
   /** The Worker's file. */
   readonly entry: string;
@@ -60,7 +62,7 @@ export class IoThreads {
    * @param arena as it is now @param slices what the device has in it, if the arena was known to Workers before
    */
   async add(device: VirtioDescription, arena: ArenaDescription, slices: Slices = {}): Promise<void> {
-    const name = LIGHT.includes(device.config.kind) ? 'light' : `slot ${device.slot}`;
+    const name = LIGHT.includes(device.config.kind) ? LIGHT_THREAD : `slot ${device.slot}`;
     const thread = this.#threads.get(name) ?? this.#start(name, arena);
     thread.slots.add(device.slot);
     try {
@@ -108,7 +110,7 @@ export class IoThreads {
   async #forget(thread: Thread, slot: number): Promise<void> {
     thread.slots.delete(slot);
     this.#o.told(slot, { kind: 'gone' });
-    if (thread.slots.size > 0 || thread.ended || this.#ending) return;
+    if (thread.name === LIGHT_THREAD || thread.slots.size > 0 || thread.ended || this.#ending) return;
     await this.#ask(thread, { kind: 'end' }).catch(() => {});
     await thread.gone;
   }

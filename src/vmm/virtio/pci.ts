@@ -15,7 +15,7 @@ import { PciFunction } from '../pci/function.ts';
 import type { MsiSink, PciDevice } from '../pci/device.ts';
 import { expressEndpoint } from '../pci/capability.ts';
 import { MsixCapability } from '../pci/msix.ts';
-import type { Mutex } from '../sync/mutex.ts';
+import { PoisonedError, type Mutex } from '../sync/mutex.ts';
 import * as c from './constants.ts';
 import type { VirtioModel } from './model.ts';
 import { ASKED, DeviceRegisters, DONE, IDLE, type QueueRegisters } from './registers.ts';
@@ -400,7 +400,7 @@ export class VirtioPci implements PciDevice {
     if (session && reset.state !== DONE) {
       reset.set(ASKED);
       this.#wake();
-      if (!reset.wait(MACHINE_RESET_WAIT)) throw new Error(`${this.label} has requests that the host does not end`);
+      if (!reset.wait(MACHINE_RESET_WAIT, () => this.#lookForPoison())) throw new Error(`${this.label} has requests that the host does not end`);
     }
     this.mutex.run(() => {
       this.registers.clear();
@@ -415,11 +415,24 @@ export class VirtioPci implements PciDevice {
   }
 
   waitPaused(milliseconds: number): boolean {
-    return this.registers.pause.wait(milliseconds);
+    return this.registers.pause.wait(milliseconds, () => this.#lookForPoison());
   }
 
   resume(): void {
     this.registers.pause.set(IDLE);
+    this.#wake();
+  }
+
+  /** The Worker may have failed: then nobody answers. */
+  #lookForPoison(): void {
+    if (Atomics.load(this.#platform.arena.poison, 0) !== 0) throw new PoisonedError(this.label);
+  }
+
+  /** Control thread: the device is about to go. Its driver's requests end, and nothing is interrupted any more. */
+  silence(): void {
+    this.mutex.run(() => {
+      if (this.registers.reset.state === IDLE) this.registers.reset.set(ASKED);
+    });
     this.#wake();
   }
 

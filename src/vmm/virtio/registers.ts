@@ -36,6 +36,9 @@ export const IDLE = 0;
 export const ASKED = 1;
 export const DONE = 2;
 
+/** A wait looks this often whether it is in vain. */
+const LOOK_AGAIN_MS = 100;
+
 /** A request to the Worker: asked by one thread, done by the Worker, taken note of by the one that asked. */
 export class Request {
   readonly #words: Int32Array;
@@ -55,13 +58,20 @@ export class Request {
     Atomics.notify(this.#words, this.#at);
   }
 
-  /** Waits while it is asked for and not done, `milliseconds` at most. @returns whether it is done, or nobody asks any more */
-  wait(milliseconds: number): boolean {
+  /** The Worker: done, if it is still asked for: who asked may have given up. */
+  finish(): void {
+    Atomics.compareExchange(this.#words, this.#at, ASKED, DONE);
+    Atomics.notify(this.#words, this.#at);
+  }
+
+  /** Waits while it is asked for and not done, `milliseconds` at most. @param look called now and then: may throw @returns whether it is done, or nobody asks any more */
+  wait(milliseconds: number, look: () => void = (): void => {}): boolean {
     const end = performance.now() + milliseconds;
     while (this.state === ASKED) {
       const left = end - performance.now();
       if (left <= 0) return false;
-      Atomics.wait(this.#words, this.#at, ASKED, left);
+      Atomics.wait(this.#words, this.#at, ASKED, Math.min(left, LOOK_AGAIN_MS));
+      look();
     }
     return true;
   }

@@ -6,6 +6,7 @@ import * as c from './constants.ts';
 import type { VirtioModel } from './model.ts';
 import { QueueError, type Chain } from './queue/virtqueue.ts';
 import { ASKED, DONE } from './registers.ts';
+import type { DriverQueue } from './testing/driver.ts';
 import { VirtioRig } from './testing/rig.ts';
 
 const LONG = process.env['VITRINE_LONG'] === '1';
@@ -252,6 +253,71 @@ describe('a virtio device and its driver', () => {
     queue!.add([{ address: 2 ** 40, length: 4 }]);
     assert.equal(rig.runner.mail('look'), undefined);
     assert.equal(rig.status, READY | c.STATUS_NEEDS_RESET);
+    rig.close();
+  });
+
+  it('is told nothing any more, and tells nothing, once it is about to go', () => {
+    const { rig, backend } = held();
+    const [queue] = rig.setUp();
+    queue!.add([queue!.lend(16)]);
+    rig.kick(0);
+    rig.work();
+    rig.interrupts();
+    rig.device.silence();
+    rig.work();
+    backend.complete();
+    rig.work();
+    assert.deepEqual(rig.interrupts(), []);
+    assert.equal(rig.platform.level(16), false);
+    rig.close();
+    assert.deepEqual(backend.calls, ['start', 'quiesce', 'stop', 'dispose']);
+  });
+
+  it('lets go once, although a reset and its going come together', () => {
+    const { rig, backend } = held();
+    const [queue] = rig.setUp();
+    queue!.add([queue!.lend(16)]);
+    rig.kick(0);
+    rig.work();
+    rig.device.silence();
+    rig.loop.atEndOfTurn(() => {
+      backend.complete();
+      rig.runner.drop(() => backend.calls.push('gone'));
+    });
+    rig.work();
+    rig.work();
+    assert.deepEqual(backend.calls, ['start', 'quiesce', 'stop', 'dispose', 'gone']);
+  });
+
+  it('comes back from a driver that makes chains as fast as they are completed, and goes on later', () => {
+    let rounds = 0;
+    const driverSide: { queue?: DriverQueue } = {};
+    const rig = new VirtioRig({
+      model,
+      backend: () => {
+        let driver: DriverSession | undefined;
+        return {
+          start: (session) => { driver = session; }, quiesce: (done) => done(), resume: () => {}, stop: () => {}, dispose: () => {},
+          kicked: (index) => {
+            const mine = driver!.queue(index)!;
+            for (let chain = mine.take(); chain !== null; chain = mine.take()) {
+              mine.complete(chain, 0);
+              rounds++;
+              driverSide.queue!.used();
+              driverSide.queue!.add([{ address: 0x8000, length: 4 }]); // another vCPU does this
+            }
+          },
+        };
+      },
+    });
+    [driverSide.queue] = rig.setUp();
+    driverSide.queue!.add([{ address: 0x8000, length: 4 }]);
+    rig.kick(0);
+    rig.work(1);
+    const first = rounds;
+    assert.ok(first > 16 && first < 10_000, `${first}`);
+    rig.work(3, 1);
+    assert.ok(rounds > first);
     rig.close();
   });
 

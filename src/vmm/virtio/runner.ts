@@ -12,7 +12,7 @@ import type { VirtioPci } from './pci.ts';
 import { PackedQueue } from './queue/packed-queue.ts';
 import { SplitQueue } from './queue/split-queue.ts';
 import { QueueError, type QueueOptions, type Virtqueue } from './queue/virtqueue.ts';
-import { ASKED, DONE, IDLE } from './registers.ts';
+import { ASKED, IDLE } from './registers.ts';
 
 export interface RunnerOptions {
   readonly device: VirtioPci;
@@ -39,6 +39,8 @@ export class DeviceRunner {
   /** Whether the backend knows of the driver. */
   #started = false;
   #dropped: (() => void) | null = null;
+  /** The backend has let go of everything. */
+  #gone = false;
 
   /** Throws what makeBackend throws. */
   constructor({ device, loop, ram, makeBackend, tell }: RunnerOptions) {
@@ -125,7 +127,10 @@ export class DeviceRunner {
   }
 
   #kick(index: number): void {
-    if (this.#state === 'running' && !this.#broken && this.#queues[index] !== undefined) this.#guard(() => this.#backend.kicked(index));
+    const queue = this.#queues[index];
+    if (this.#state !== 'running' || this.#broken || queue === undefined) return;
+    queue.refill();
+    this.#guard(() => this.#backend.kicked(index));
   }
 
   #kickAll(): void {
@@ -134,6 +139,7 @@ export class DeviceRunner {
 
   /** The registers may have changed. */
   #look(): void {
+    if (this.#gone) return;
     const { registers } = this.device;
     const stop = this.#dropped !== null || registers.reset.state === ASKED || registers.pause.state !== IDLE || registers.queues.some(({ reset }) => reset.state === ASKED);
     if (this.#state === 'running') {
@@ -176,9 +182,9 @@ export class DeviceRunner {
       if (reset.state !== ASKED) return;
       if (this.#queues[index] !== undefined) this.#touched.delete(this.#queues[index]);
       this.#queues[index] = undefined;
-      reset.set(DONE);
+      reset.finish();
     });
-    if (registers.pause.state === ASKED) registers.pause.set(DONE);
+    registers.pause.finish();
     if (registers.pause.state !== IDLE) return;
     this.#state = 'running';
     this.#findQueues();
@@ -188,12 +194,12 @@ export class DeviceRunner {
 
   #withoutDriver(): void {
     const { registers } = this.device;
-    if (registers.reset.state === ASKED) registers.reset.set(DONE);
+    registers.reset.finish();
     if (this.#dropped !== null) {
       this.#dispose(this.#dropped);
       return;
     }
-    if (registers.pause.state === ASKED) registers.pause.set(DONE);
+    registers.pause.finish();
     if (registers.pause.state === IDLE && registers.reset.state === IDLE && registers.session) this.#begin();
   }
 
@@ -235,6 +241,7 @@ export class DeviceRunner {
         const options: QueueOptions = {
           ram: this.#ram, index, size: each.size, descriptors: each.area(0), driver: each.area(1), device: each.area(2),
           eventIndex: registers.negotiated(c.F_RING_EVENT_IDX), indirect: registers.negotiated(c.F_RING_INDIRECT_DESC),
+          exhausted: () => void this.#loop.after(0, () => this.#kick(index)),
         };
         this.#queues[index] = registers.negotiated(c.F_RING_PACKED) ? new PackedQueue(options) : new SplitQueue(options);
         if (this.#started) this.#kick(index);
@@ -256,6 +263,7 @@ export class DeviceRunner {
   }
 
   #dispose(done: () => void): void {
+    this.#gone = true;
     const { control, kicks } = this.device.wires;
     this.#loop.unwatch(control);
     for (const fd of kicks) this.#loop.unwatch(fd);

@@ -4,6 +4,7 @@
 //
 // Available to the device: AVAIL equals the wrap counter, USED does not. Used: both equal the device's wrap counter. Each counter begins at 1 and
 // turns over at the end of the ring.
+import { Allowance } from './allowance.ts';
 import { ChainBuilder } from './descriptors.ts';
 import { DESC_BYTES, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, QueueError, RingArea, type Chain, type QueueOptions, type QueuePlace, type Virtqueue } from './virtqueue.ts';
 
@@ -37,6 +38,7 @@ export class PackedQueue implements Virtqueue {
   /** Slots that were completed since wantsInterrupt was asked last. */
   #since = 0;
   #quiet = false;
+  readonly #allowance: Allowance;
 
   /** Throws QueueError for a queue that cannot be. */
   constructor(options: QueueOptions) {
@@ -46,6 +48,7 @@ export class PackedQueue implements Virtqueue {
     this.size = size;
     this.place = { index, size, descriptors, driver, device };
     this.#o = options;
+    this.#allowance = new Allowance(index, size, options.exhausted ?? ((): void => {}));
     const ring = new RingArea(ram, index, 'descriptor ring', descriptors, size * DESC_BYTES, 16);
     this.#words = ring.words;
     this.#halves = ring.halves;
@@ -53,13 +56,20 @@ export class PackedQueue implements Virtqueue {
     this.#device = new RingArea(ram, index, 'device event suppression', device, EVENT_BYTES, 4).halves;
   }
 
+  refill(): void {
+    this.#allowance.refill();
+  }
+
   take(): Chain | null {
+    if (!this.#allowance.some) return null;
     if (!this.#available()) {
       this.#listen();
       if (!this.#available()) return null;
     }
     this.#hush();
-    return this.#read();
+    const chain = this.#read();
+    this.#allowance.take(chain.slots);
+    return chain;
   }
 
   #available(): boolean {
@@ -111,6 +121,7 @@ export class PackedQueue implements Virtqueue {
   }
 
   untake(chain: Chain): void {
+    this.#allowance.giveBack(chain.slots);
     this.#next -= chain.slots;
     if (this.#next >= 0) return;
     this.#next += this.size;
@@ -141,6 +152,7 @@ export class PackedQueue implements Virtqueue {
   }
 
   #advance(slots: number): void {
+    this.#allowance.giveBack(slots);
     this.#since += slots;
     this.#used += slots;
     if (this.#used < this.size) return;

@@ -176,6 +176,39 @@ test('a driver that breaks the rules gets a QueueError, and nothing outside its 
   assert.ok(chains > 100 && errors > 100, `${chains} chains, ${errors} errors`);
 });
 
+for (const packed of [false, true]) {
+  test(`a ${packed ? 'packed' : 'split'} ring: no more chains are out than it has entries, and not for ever in one go`, () => {
+    const { driver, queue } = world({ size: 4, packed, eventIndex: false });
+    if (!packed) {
+      for (let i = 0; i < 4; i++) driver.add([{ address: 0x8000, length: 16 }]);
+      for (let i = 0; i < 4; i++) assert.notEqual(queue.take(), null);
+      // The same heads again, although none came back.
+      driver.view.setUint16(driver.areas[1] + 2, 8, true);
+      assert.throws(() => queue.take(), (error) => error instanceof QueueError && /more chains are with the device/.test(error.message));
+    }
+    let told = 0;
+    const again = world({ size: 4, packed, eventIndex: false });
+    const [descriptors, areaOfDriver, device] = again.driver.areas;
+    const place: QueueOptions = { ram, index: 0, size: 4, descriptors, driver: areaOfDriver, device, eventIndex: false, indirect: true, exhausted: () => told++ };
+    const limited = packed ? new PackedQueue(place) : new SplitQueue(place);
+    const round = (): boolean => {
+      again.driver.add([{ address: 0x8000, length: 16 }]);
+      const chain = limited.take();
+      if (chain === null) return false;
+      limited.complete(chain, 0);
+      again.driver.used();
+      return true;
+    };
+    let rounds = 0;
+    while (round()) assert.ok(++rounds < 10_000);
+    assert.equal(told, 1);
+    assert.equal(limited.take(), null);
+    assert.equal(told, 1, 'once');
+    limited.refill();
+    assert.notEqual(limited.take(), null, 'what was made available meanwhile');
+  });
+}
+
 test('queues that cannot be are refused', () => {
   const place: QueueOptions = { ram, index: 3, size: 8, descriptors: 0x1000, driver: 0x2000, device: 0x3000, eventIndex: true, indirect: true };
   for (const Form of [SplitQueue, PackedQueue]) {

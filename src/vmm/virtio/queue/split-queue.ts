@@ -5,6 +5,7 @@
 //   used        flags (2), idx (2), ring of { id (4), length (4) }, avail_event (2)
 //
 // Each idx counts modulo 65536. The order of our store of an index or event and our next look at the driver's is what Atomics give: one order for all.
+import { Allowance } from './allowance.ts';
 import { ChainBuilder } from './descriptors.ts';
 import { DESC_BYTES, DESC_INDIRECT, DESC_NEXT, QueueError, RingArea, type Chain, type QueueOptions, type QueuePlace, type Virtqueue } from './virtqueue.ts';
 
@@ -30,6 +31,7 @@ export class SplitQueue implements Virtqueue {
   #completed = 0;
   #signalled = 0;
   #quiet = false;
+  readonly #allowance: Allowance;
 
   /** Throws QueueError for a queue that cannot be. */
   constructor(options: QueueOptions) {
@@ -39,6 +41,7 @@ export class SplitQueue implements Virtqueue {
     this.size = size;
     this.place = { index, size, descriptors, driver, device };
     this.#o = options;
+    this.#allowance = new Allowance(index, size, options.exhausted ?? ((): void => {}));
     this.#table = new RingArea(ram, index, 'descriptor table', descriptors, size * DESC_BYTES, 16).words;
     this.#available = new RingArea(ram, index, 'available ring', driver, 6 + 2 * size, 2).halves;
     const used = new RingArea(ram, index, 'used ring', device, 6 + 8 * size, 4);
@@ -46,7 +49,12 @@ export class SplitQueue implements Virtqueue {
     this.#usedWords = used.words;
   }
 
+  refill(): void {
+    this.#allowance.refill();
+  }
+
   take(): Chain | null {
+    if (!this.#allowance.some) return null;
     let waiting = this.#waiting();
     if (waiting === 0) {
       this.#listen();
@@ -59,6 +67,7 @@ export class SplitQueue implements Virtqueue {
     const head = this.#available[RING + (this.#next & (this.size - 1))]!;
     const chain = this.#read(head);
     this.#next = (this.#next + 1) & 0xffff;
+    this.#allowance.take(chain.slots);
     return chain;
   }
 
@@ -100,7 +109,8 @@ export class SplitQueue implements Virtqueue {
     return { readable: chain.readable, writable: chain.writable, id: head, slots: 1 };
   }
 
-  untake(): void {
+  untake(chain: Chain): void {
+    this.#allowance.giveBack(chain.slots);
     this.#next = (this.#next - 1) & 0xffff;
   }
 
@@ -115,6 +125,7 @@ export class SplitQueue implements Virtqueue {
   }
 
   #put(chain: Chain, written: number): void {
+    this.#allowance.giveBack(chain.slots);
     const at = 1 + 2 * (this.#completed & (this.size - 1));
     this.#usedWords[at] = chain.id;
     this.#usedWords[at + 1] = written;
