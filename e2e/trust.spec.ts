@@ -39,7 +39,7 @@ test('the page has nothing of Node or Electron', async ({ app }) => {
   const found = await page.evaluate(() => ['require', 'process', 'module', 'Buffer', 'ipcRenderer', 'electron'].filter((name) => name in window));
   expect(found).toEqual([]);
   const bridge = await page.evaluate(() => Object.keys((window as { vitrine?: object }).vitrine ?? {}).sort());
-  expect(bridge).toEqual(app.shell === 'electron' ? ['frontAddress', 'onMenu', 'openWindow', 'pickFile', 'saveScreenshot', 'shell', 'token'] : []);
+  expect(bridge).toEqual(app.shell === 'electron' ? ['frontAddress', 'onMenu', 'openWindow', 'pickFile', 'pickFolder', 'saveScreenshot', 'shell', 'token'] : []);
   // The token does not stay in the address, where a history would keep it.
   expect(page.url()).not.toContain('token');
 });
