@@ -172,6 +172,29 @@ test('is a plain console for a driver that knows no ports', () => {
   rig.close();
 });
 
+test('with one port it has no control messages, and says its size in the configuration', () => {
+  const rig = console(1);
+  const queues = rig.setUp();
+  assert.equal(queues.length, 2);
+  assert.deepEqual([F_SIZE, F_MULTIPORT, F_EMERG_WRITE].map((feature) => rig.offered().includes(feature)), [true, false, true]);
+  assert.deepEqual(rig.news.at(-1), { kind: 'console-open', port: 0, open: true });
+  rig.runner.mail({ kind: 'console-size', port: 0, columns: 132, rows: 43 });
+  rig.work();
+  assert.deepEqual([rig.read(CONFIG, 2), rig.read(CONFIG + 2, 2)], [132, 43]);
+  assert.deepEqual(rig.interrupts(), [0]);
+  const room = queues[0]!.lend(10);
+  queues[0]!.add([room]);
+  queues[1]!.add([queues[1]!.put(Buffer.from('out'))]);
+  rig.runner.mail({ kind: 'console-input', port: 0, bytes: Buffer.from('in') });
+  rig.kick(1);
+  rig.work();
+  assert.equal(Buffer.from(queues[0]!.get(room).subarray(0, queues[0]!.used()[0]!.written)).toString(), 'in');
+  assert.equal(output(rig), '0:out');
+  rig.resetDevice();
+  assert.deepEqual(rig.news.at(-1), { kind: 'console-open', port: 0, open: false });
+  rig.close();
+});
+
 test('takes emergency writes, also before there is a driver', () => {
   const rig = console(1);
   rig.news.length = 0;

@@ -1,5 +1,9 @@
 // The console device (virtio 1.3 §5.3): up to 16 ports, each with a queue either way, and a pair of queues for control messages. Port 0 is a console
 // (Linux's hvc0), the others are for programs: /dev/virtio-ports/org.vitrine.N in a Linux guest.
+//
+// A console of one port needs no control messages, and does not offer them: its size is in the configuration, which every driver reads alike. Of the
+// message that tells it, Linux's drivers read columns and rows in either order: most releases have rows first, and those with the change "fix order of
+// fields cols and rows" have them as the specification (and this device) does. Debian's 6.1.0-56 is one of these.
 import { TYPE_CONSOLE } from '../constants.ts';
 import type { VirtioModel } from '../model.ts';
 
@@ -53,8 +57,8 @@ export function consoleModel(ports: number): VirtioModel {
   view.setUint32(MAX_PORTS, ports, true);
   return {
     type: TYPE_CONSOLE, name: 'virtio-console', classCode: CLASS_CODE, config,
-    queues: Array.from({ length: 2 + 2 * ports }, () => QUEUE_SIZE),
-    features: [F_SIZE, F_MULTIPORT, F_EMERG_WRITE],
+    queues: Array.from({ length: ports === 1 ? 2 : 2 + 2 * ports }, () => QUEUE_SIZE),
+    features: [F_SIZE, F_EMERG_WRITE, ...(ports > 1 ? [F_MULTIPORT] : [])],
     hidden: BYTES + RING,
     configWrite: (_bytes, offset, _width, value, hidden) => {
       if (offset !== EMERGENCY) return false;
