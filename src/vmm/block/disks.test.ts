@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { VitrineError, type Problem } from '../../shared/errors.ts';
 import { complete } from '../io/file-io.ts';
-import { scratchPool } from '../io/io-buffers.ts';
+import { scratchPool, type IoBuffers } from '../io/io-buffers.ts';
 import { createDisk, createOverlay, describeDisk, resizeDisk } from './make-disk.ts';
 import { openDisk, type DiskOptions } from './open-disk.ts';
 import { check, inFolder, PlainDisk, qemu, tool, withFileIo } from './testing.ts';
@@ -184,6 +184,40 @@ test('a guest cannot turn a disk that was guessed to be raw into another format'
         scratch.giveBack();
       }
     });
+  });
+});
+
+test('nor by changing its memory after the look at it', () => {
+  inFolder((folder) => {
+    const path = join(folder, 'disk');
+    const header = Uint8Array.of(0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 3);
+    for (const bytes of [512, 4096]) {
+      createDisk({ path, format: 'raw', bytes: MIB });
+      withFileIo('best', (io) => {
+        const disk = openDisk(path, { io, readonly: false });
+        const scratch = scratchPool.take(bytes);
+        scratch.bytes.fill(7);
+        let looks = 0;
+        /** The guest's memory: whenever the host has looked at it, another vCPU writes the header there. */
+        const swapped: IoBuffers = {
+          bytes, pieces: 1, hva: () => scratch.hva, length: () => bytes, write: () => 0,
+          slice: (offset, length) => scratch.list.slice(offset, length),
+          read(offset, into) {
+            const copied = scratch.list.read(offset, into);
+            scratch.bytes.set(header);
+            looks++;
+            return copied;
+          },
+        };
+        assert.equal(complete(io, (done) => disk.write(0, swapped, done)), 0);
+        assert.ok(looks > 0);
+        assert.deepEqual(new Uint8Array(readFileSync(path)).slice(0, bytes + 1), Uint8Array.from([...filled(bytes, 7), 0]), 'what was looked at is what is written');
+        disk.close();
+        scratch.giveBack();
+      });
+      assert.equal(describeDisk(path).format, 'raw');
+      rmSync(path);
+    }
   });
 });
 

@@ -1,5 +1,5 @@
 // A raw image: byte n of the disk is byte n of the file or block device.
-import type { IoBuffers } from '../io/io-buffers.ts';
+import { concatenate, scratchPool, type IoBuffers } from '../io/io-buffers.ts';
 import { complete } from '../io/file-io.ts';
 import { checkRange, EPERM, type DiskImage, type Done } from './disk-image.ts';
 import { formatOfStart } from './formats.ts';
@@ -40,14 +40,26 @@ export class RawImage implements DiskImage {
   write(offset: number, buffers: IoBuffers, done: Done): void {
     const refused = checkRange(this, offset, buffers.bytes, true);
     if (refused !== 0) return done(refused);
-    if (this.#guessed && offset < SECTOR && this.#wouldBeTakenForAnother(offset, buffers)) return done(EPERM);
+    if (this.#guessed && offset < SECTOR && buffers.bytes > 0) return this.#writeStart(offset, buffers, done);
     this.#file.writeAt(offset, buffers, done);
   }
 
-  #wouldBeTakenForAnother(offset: number, buffers: IoBuffers): boolean {
-    const start = offset === 0 && buffers.bytes >= SECTOR ? new Uint8Array(SECTOR) : this.#file.readNow(0, SECTOR);
+  /** Writes what was looked at: the guest may change its own memory between the look and the write. */
+  #writeStart(offset: number, buffers: IoBuffers, done: Done): void {
+    const head = scratchPool.take(Math.min(SECTOR - offset, buffers.bytes));
+    buffers.read(0, head.bytes);
+    const finish: Done = (errno) => {
+      head.giveBack();
+      done(errno);
+    };
+    if (this.#wouldBeTakenForAnother(offset, head.bytes)) return finish(EPERM);
+    this.#file.writeAt(offset, concatenate([head.list, buffers.slice(head.bytes.length)]), finish);
+  }
+
+  #wouldBeTakenForAnother(offset: number, head: Uint8Array): boolean {
+    const start = head.length === SECTOR ? new Uint8Array(SECTOR) : this.#file.readNow(0, SECTOR);
     const before = formatOfStart(start);
-    buffers.read(0, start.subarray(offset));
+    start.set(head, offset);
     const after = formatOfStart(start);
     return after !== 'raw' && (before === 'raw' || after === 'qcow2');
   }
