@@ -1,7 +1,7 @@
 // A file or block device of the host that holds an image: whole transfers out of the kernel's partial ones, alignment for O_DIRECT
 // (open(2)), size and discard for both kinds. Beyond its end a file reads as zeros.
 import { fstatSync, ftruncateSync } from 'node:fs';
-import { close, errno, errnoName, ioctlStruct, open, SystemError } from '../kvm/libc.ts';
+import { close, errno, errnoName, ioctlStruct, open, setStatusFlags, SystemError } from '../kvm/libc.ts';
 import type { FileIo } from '../io/file-io.ts';
 import { fillZeros, scratchPool, zeros, type IoBuffers } from '../io/io-buffers.ts';
 import { VitrineError } from '../../shared/errors.ts';
@@ -26,6 +26,8 @@ const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
 const FALLOC_FL_ZERO_RANGE = 16;
 
+/** How often the kernel is asked again at once when it says EAGAIN or EINTR. */
+const MOST_TRIES = 8;
 /** The most that one bounce or one write of zeros takes at a time. */
 const CHUNK = 2 ** 20;
 
@@ -109,6 +111,9 @@ export class HostFile {
       const stat = fstatSync(fd);
       if (stat.isDirectory()) throw openError(new SystemError('open', 21), path, options.write);
       if (!stat.isFile() && !stat.isBlockDevice()) throw imageError(OPENING, path, 'it is neither a file nor a block device.', '', 'image-not-opened');
+      // O_NONBLOCK was for the opening, which of a pipe would wait. Left on, io_uring of kernels before 6.5 fails with EAGAIN where the block
+      // layer has to wait (dm-crypt, LVM's thin volumes).
+      setStatusFlags(fd, flags & O_DIRECT);
       if (options.lock !== 'none') {
         const who = lockImage(fd, options.lock);
         if (who !== null) {
@@ -145,11 +150,14 @@ export class HostFile {
     else this.#bounceRead(offset, buffers, done);
   }
 
-  #readAll(offset: number, buffers: IoBuffers, done: Done): void {
+  #readAll(offset: number, buffers: IoBuffers, done: Done, tries = 1): void {
     if (buffers.bytes === 0) return done(0);
     this.io.readv(this.fd, offset, buffers, (result) => {
+      if (result === -EINTR || result === -EAGAIN) {
+        if (tries < MOST_TRIES) return this.#readAll(offset, buffers, done, tries + 1);
+        result = this.io.readNow(this.fd, offset, buffers); // which waits
+      }
       if (result === buffers.bytes) return done(0);
-      if (result === -EINTR || result === -EAGAIN) return this.#readAll(offset, buffers, done);
       if (result < 0) return done(-result);
       if (result === 0) {
         fillZeros(buffers);
@@ -192,11 +200,14 @@ export class HostFile {
     });
   }
 
-  #writeAll(offset: number, buffers: IoBuffers, done: Done): void {
+  #writeAll(offset: number, buffers: IoBuffers, done: Done, tries = 1): void {
     if (buffers.bytes === 0) return done(0);
     this.io.writev(this.fd, offset, buffers, (result) => {
+      if (result === -EINTR || result === -EAGAIN) {
+        if (tries < MOST_TRIES) return this.#writeAll(offset, buffers, done, tries + 1);
+        result = this.io.writeNow(this.fd, offset, buffers); // which waits
+      }
       if (result === buffers.bytes) return done(0);
-      if (result === -EINTR || result === -EAGAIN) return this.#writeAll(offset, buffers, done);
       if (result < 0) return done(-result);
       if (result === 0 || result % this.alignment !== 0) return done(EIO);
       this.#writeAll(offset + result, buffers.slice(result), done);
@@ -259,6 +270,7 @@ export class HostFile {
     const a = this.alignment;
     const start = Math.floor(offset / a) * a;
     const into = new Uint8Array(bytes);
+    let tries = 1;
     for (let at = start; at < offset + bytes; ) {
       const scratch = scratchPool.take(Math.min(CHUNK, Math.ceil((offset + bytes) / a) * a - at));
       const got = this.io.readNow(this.fd, at, scratch.list);
@@ -268,7 +280,7 @@ export class HostFile {
       }
       const more = got === scratch.bytes.length;
       scratch.giveBack();
-      if (got === -EAGAIN) continue;
+      if (got === -EAGAIN && tries++ < MOST_TRIES) continue;
       if (got < 0) throw new SystemError(`read ${this.path}`, -got);
       if (!more && (got === 0 || got % a !== 0)) break;
       at += got;
@@ -281,6 +293,7 @@ export class HostFile {
     const a = this.alignment;
     const start = Math.floor(offset / a) * a;
     const end = Math.ceil((offset + from.length) / a) * a;
+    let tries = 1;
     for (let at = start; at < end; ) {
       const length = Math.min(CHUNK, end - at);
       const scratch = scratchPool.take(length);
@@ -289,7 +302,7 @@ export class HostFile {
       scratch.bytes.set(from.subarray(first - offset, last - offset), first - at);
       const wrote = this.io.writeNow(this.fd, at, scratch.list);
       scratch.giveBack();
-      if (wrote === -EAGAIN) continue;
+      if (wrote === -EAGAIN && tries++ < MOST_TRIES) continue;
       if (wrote < 0) throw new SystemError(`write ${this.path}`, -wrote);
       if (wrote === 0 || wrote % a !== 0) throw new SystemError(`write ${this.path}`, EIO);
       at += wrote;

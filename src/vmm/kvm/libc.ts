@@ -21,6 +21,7 @@ const cWrite = libc.func('write', 'int64_t', ['int', 'void *', 'uint64_t']) as (
 const cPread = libc.func('pread', 'int64_t', ['int', 'void *', 'uint64_t', 'int64_t']) as (fd: number, buffer: Uint8Array, length: number, offset: number) => number;
 const cPwrite = libc.func('pwrite', 'int64_t', ['int', 'void *', 'uint64_t', 'int64_t']) as (fd: number, buffer: Uint8Array, length: number, offset: number) => number;
 const cPoll = libc.func('poll', 'int', ['void *', 'uint64_t', 'int']) as (fds: Uint8Array, count: number, timeout: number) => number;
+const cFcntlInt = libc.func('fcntl', 'int', ['int', 'int', 'int']) as (fd: number, command: number, value: number) => number;
 const cFlock = libc.func('flock', 'int', ['int', 'int']) as (fd: number, operation: number) => number;
 
 export const errno = (): number => koffi.errno();
@@ -71,6 +72,13 @@ export function open(path: string, flags: number, mode = 0): number {
 
 export function close(fd: number): void {
   cClose(fd);
+}
+
+const F_SETFL = 4;
+
+/** Sets the status flags of an open file (fcntl(2)): of O_APPEND, O_ASYNC, O_DIRECT, O_NOATIME and O_NONBLOCK those in `flags`. Throws SystemError. */
+export function setStatusFlags(fd: number, flags: number): void {
+  check(cFcntlInt(fd, F_SETFL, flags), 'set the flags of an open file');
 }
 
 const PROT_READ_WRITE = 3;

@@ -1,0 +1,107 @@
+// The files of the host below images, on a FileIo that answers as kernels and failing drives do.
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { complete, type IoResult } from '../io/file-io.ts';
+import type { IoBuffers } from '../io/io-buffers.ts';
+import { scratchPool } from '../io/io-buffers.ts';
+import { PlainFileIo } from '../io/plain-file-io.ts';
+import { VitrineError } from '../../shared/errors.ts';
+import { HostFile } from './host-file.ts';
+import { inFolder } from './testing.ts';
+
+const EAGAIN = 11;
+const O_NONBLOCK = 0o4000;
+const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
+const BYTES = 65536;
+
+/** Gives results that are told to it in place of the kernel's, and counts what it is asked. */
+class Scripted extends PlainFileIo {
+  /** Of reads and writes that are not for now, and of those that are: what to answer instead, and how often. */
+  refuse = { result: 0, later: 0, now: 0 };
+  asked = { later: 0, now: 0 };
+
+  #answer(when: 'later' | 'now', really: number): number {
+    this.asked[when]++;
+    return this.refuse[when]-- > 0 ? this.refuse.result : really;
+  }
+
+  override readv(fd: number, offset: number, buffers: IoBuffers, done: IoResult): void {
+    super.readv(fd, offset, buffers, (result) => done(this.#answer('later', result)));
+  }
+
+  override writev(fd: number, offset: number, buffers: IoBuffers, done: IoResult): void {
+    super.writev(fd, offset, buffers, (result) => done(this.#answer('later', result)));
+  }
+
+  override readNow(fd: number, offset: number, buffers: IoBuffers): number {
+    return this.#answer('now', super.readNow(fd, offset, buffers));
+  }
+
+  override writeNow(fd: number, offset: number, buffers: IoBuffers): number {
+    return this.#answer('now', super.writeNow(fd, offset, buffers));
+  }
+}
+
+function withFile(body: (file: HostFile, io: Scripted, path: string) => void): void {
+  inFolder((folder) => {
+    const path = join(folder, 'file');
+    writeFileSync(path, new Uint8Array(BYTES).fill(1));
+    const io = new Scripted();
+    const file = HostFile.open(path, { io, write: true, lock: 'write' });
+    try {
+      body(file, io, path);
+    } finally {
+      file.close();
+      io.close();
+    }
+  });
+}
+
+const flagsOf = (file: HostFile): number => Number.parseInt(/^flags:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${file.fd}`, 'latin1'))![1]!, 8);
+
+test('an open image has no O_NONBLOCK, and keeps O_DIRECT', () => {
+  withFile((file, io, path) => {
+    assert.equal(flagsOf(file) & (O_NONBLOCK | O_DIRECT), 0);
+    file.close();
+    let direct: HostFile;
+    try {
+      direct = HostFile.open(path, { io, write: true, direct: true, lock: 'write' });
+    } catch (thrown) { // a file system that has none
+      assert.ok(thrown instanceof VitrineError && thrown.problem.why.includes('O_DIRECT'), String(thrown));
+      return;
+    }
+    assert.equal(flagsOf(direct) & (O_NONBLOCK | O_DIRECT), O_DIRECT);
+    direct.close();
+  });
+});
+
+test('EAGAIN is asked again a few times, then done in the thread that waits, and is an error at last', () => {
+  withFile((file, io, path) => {
+    const scratch = scratchPool.take(BYTES);
+    const read = (done: (errno: number) => void): void => file.read(0, scratch.list, done);
+    const write = (done: (errno: number) => void): void => file.writeAt(0, scratch.list, done);
+    for (const [ask, before, after] of [[read, 0, 1], [write, 2, 2]] as const) {
+      for (const [later, now, errno] of [[3, 0, 0], [Infinity, 0, 0], [Infinity, Infinity, EAGAIN]] as const) {
+        scratch.bytes.fill(before);
+        io.refuse = { result: -EAGAIN, later, now };
+        io.asked = { later: 0, now: 0 };
+        assert.equal(complete(io, ask), errno);
+        assert.ok(io.asked.later <= 20 && io.asked.now === (later === Infinity ? 1 : 0), JSON.stringify(io.asked));
+        if (errno === 0) assert.ok(scratch.bytes.every((byte) => byte === after));
+      }
+    }
+    assert.ok(readFileSync(path).every((byte) => byte === 2));
+    io.refuse = { result: -EAGAIN, later: 0, now: 3 };
+    assert.deepEqual(file.readNow(0, BYTES), new Uint8Array(BYTES).fill(2));
+    io.refuse = { result: -EAGAIN, later: 0, now: 3 };
+    file.writeNow(0, new Uint8Array(BYTES).fill(3));
+    assert.ok(readFileSync(path).every((byte) => byte === 3));
+    io.refuse.now = Infinity;
+    assert.throws(() => file.readNow(0, 512), { errno: EAGAIN });
+    assert.throws(() => file.writeNow(0, new Uint8Array(512)), { errno: EAGAIN });
+    io.refuse.now = 0;
+    scratch.giveBack();
+  });
+});
