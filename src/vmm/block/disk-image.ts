@@ -20,6 +20,8 @@ export interface DiskImage {
   readonly blockBytes: number;
   /** What the image allocates and discards by; 0 when there is no such unit. */
   readonly clusterBytes: number;
+  /** The errno of a sync that failed for good, or 0: something written may be lost, and every later flush fails with it. To try again is no use. */
+  readonly flushFailed: number;
   read(offset: number, buffers: IoBuffers, done: Done): void;
   write(offset: number, buffers: IoBuffers, done: Done): void;
   /** Everything whose `done` came before is on stable storage when this is done. */

@@ -9,9 +9,13 @@ import { scratchPool } from '../io/io-buffers.ts';
 import { PlainFileIo } from '../io/plain-file-io.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import { HostFile } from './host-file.ts';
+import { RawImage } from './raw-image.ts';
 import { inFolder } from './testing.ts';
 
+const EINTR = 4;
+const EIO = 5;
 const EAGAIN = 11;
+const ENOSPC = 28;
 const O_NONBLOCK = 0o4000;
 const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
 const BYTES = 65536;
@@ -21,6 +25,8 @@ class Scripted extends PlainFileIo {
   /** Of reads and writes that are not for now, and of those that are: what to answer instead, and how often. */
   refuse = { result: 0, later: 0, now: 0 };
   asked = { later: 0, now: 0 };
+  /** What the next syncs answer; the kernel does those after them. */
+  syncs: number[] = [];
 
   #answer(when: 'later' | 'now', really: number): number {
     this.asked[when]++;
@@ -41,6 +47,14 @@ class Scripted extends PlainFileIo {
 
   override writeNow(fd: number, offset: number, buffers: IoBuffers): number {
     return this.#answer('now', super.writeNow(fd, offset, buffers));
+  }
+
+  override fdatasync(fd: number, done: IoResult): void {
+    super.fdatasync(fd, (result) => done(this.syncs.shift() ?? result));
+  }
+
+  override syncNow(fd: number): number {
+    return this.syncs.shift() ?? super.syncNow(fd);
   }
 }
 
@@ -103,5 +117,46 @@ test('EAGAIN is asked again a few times, then done in the thread that waits, and
     assert.throws(() => file.writeNow(0, new Uint8Array(512)), { errno: EAGAIN });
     io.refuse.now = 0;
     scratch.giveBack();
+  });
+});
+
+test('a sync that failed fails for ever, asked for either way; EINTR is no failure', () => {
+  for (const now of [false, true]) {
+    withFile((file, io, path) => {
+      const sync = (): number => complete(io, (done) => file.sync(done));
+      io.syncs = [-EINTR, -EINTR];
+      assert.equal(sync(), 0);
+      io.syncs = Array.from({ length: 8 }, () => -EINTR); // the last one is done by the thread
+      assert.equal(sync(), 0);
+      file.syncNow();
+      assert.equal(file.syncFailed, 0);
+      io.syncs = [-ENOSPC, 0, -EIO];
+      if (now) assert.throws(() => file.syncNow(), { errno: ENOSPC });
+      else assert.equal(sync(), ENOSPC);
+      for (let time = 0; time < 3; time++) {
+        assert.equal(sync(), ENOSPC);
+        assert.throws(() => file.syncNow(), { errno: ENOSPC });
+      }
+      assert.equal(file.syncFailed, ENOSPC);
+      assert.equal(io.syncs.length, 2, 'the kernel is not asked again');
+      const raw = new RawImage(file, false, false);
+      assert.equal(raw.flushFailed, ENOSPC);
+      assert.equal(raw.close(), ENOSPC);
+      // Opened anew, it is another matter.
+      const again = HostFile.open(path, { io, write: true, lock: 'write' });
+      io.syncs = [];
+      again.syncNow();
+      again.close();
+    });
+  }
+});
+
+test('of two syncs under way the second one fails with the first', () => {
+  withFile((file, io) => {
+    io.syncs = [-EIO];
+    const results: number[] = [];
+    for (let i = 0; i < 2; i++) file.sync((errno) => results.push(errno));
+    while (io.pending > 0) io.wait();
+    assert.deepEqual(results, [EIO, EIO]);
   });
 });

@@ -77,6 +77,7 @@ export class HostFile {
   readonly io: FileIo;
   readonly unsafe: boolean;
   readonly #ranges = new RangeLock();
+  #syncFailed = 0;
   #closed = false;
 
   private constructor(path: string, fd: number, options: HostFileOptions) {
@@ -235,9 +236,33 @@ export class HostFile {
     else this.#readAll(start, scratch.list, fill);
   }
 
-  sync(done: Done): void {
+  /**
+   * The errno of the first sync that failed, or 0. Every later one fails alike: Linux has marked the pages that it could not write as clean, so
+   * that another fdatasync would succeed though they are lost. Past the page cache nothing is marked.
+   */
+  get syncFailed(): number {
+    return this.#syncFailed;
+  }
+
+  /** @param result of a sync @returns 0, or the errno that it is to fail with */
+  #synced(result: number): number {
+    if (this.#syncFailed === 0 && result < 0) {
+      if (this.alignment !== 1) return -result;
+      this.#syncFailed = -result;
+    }
+    return this.#syncFailed;
+  }
+
+  sync(done: Done, tries = 1): void {
     if (this.unsafe || !this.write) return done(0);
-    this.io.fdatasync(this.fd, (result) => done(result < 0 ? -result : 0));
+    if (this.#syncFailed !== 0) return done(this.#syncFailed);
+    this.io.fdatasync(this.fd, (result) => {
+      if (result === -EINTR) {
+        if (tries < MOST_TRIES) return this.sync(done, tries + 1);
+        result = this.io.syncNow(this.fd);
+      }
+      done(this.#synced(result));
+    });
   }
 
   /** Gives back the space of a range, which then reads as zeros or, where that cannot be had, as before. */
@@ -312,8 +337,8 @@ export class HostFile {
   /** fdatasync in the calling thread. Throws SystemError. */
   syncNow(): void {
     if (this.unsafe || !this.write) return;
-    const result = this.io.syncNow(this.fd);
-    if (result < 0) throw new SystemError(`fdatasync ${this.path}`, -result);
+    const errno = this.#synced(this.#syncFailed === 0 ? this.io.syncNow(this.fd) : 0);
+    if (errno !== 0) throw new SystemError(`fdatasync ${this.path}`, errno);
   }
 
   /** Gives back space in the calling thread, where the file system can. */

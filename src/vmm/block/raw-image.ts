@@ -31,6 +31,10 @@ export class RawImage implements DiskImage {
     return Math.max(SECTOR, this.#file.alignment);
   }
 
+  get flushFailed(): number {
+    return this.#file.syncFailed;
+  }
+
   read(offset: number, buffers: IoBuffers, done: Done): void {
     const refused = checkRange(this, offset, buffers.bytes, false);
     if (refused !== 0) return done(refused);

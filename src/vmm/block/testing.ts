@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { complete, openFileIo, type FileIo } from '../io/file-io.ts';
 import { PieceList, scratchPool } from '../io/io-buffers.ts';
-import type { DiskImage } from './disk-image.ts';
+import type { DiskImage, Done } from './disk-image.ts';
 
 export interface ToolResult {
   readonly status: number | null;
@@ -99,6 +99,50 @@ export class PlainDisk {
   close(): void {
     assert.equal(this.disk.close(), 0);
   }
+}
+
+/** A disk that fails as it is told, and counts its flushes. */
+export class Troubled implements DiskImage {
+  readonly #disk: DiskImage;
+  readonly #io: FileIo;
+  /** What every write gets. */
+  trouble = 0;
+  flushes = 0;
+  flushFailed = 0;
+  held: (() => void)[] | null = null;
+
+  constructor(disk: DiskImage, io: FileIo) {
+    this.#disk = disk;
+    this.#io = io;
+  }
+
+  /** Does the writes that were held. */
+  letGo(): void {
+    for (const go of this.held ?? []) go();
+    this.held = null;
+    this.#io.submit();
+  }
+
+  get bytes(): number { return this.#disk.bytes; }
+  get readonly(): boolean { return this.#disk.readonly; }
+  get format(): 'raw' | 'qcow2' { return this.#disk.format; }
+  get blockBytes(): number { return this.#disk.blockBytes; }
+  get clusterBytes(): number { return this.#disk.clusterBytes; }
+  read(...args: Parameters<DiskImage['read']>): void { this.#disk.read(...args); }
+  write(offset: number, buffers: Parameters<DiskImage['write']>[1], done: Done): void {
+    if (this.trouble !== 0) return done(this.trouble);
+    const go = (): void => this.#disk.write(offset, buffers, done);
+    if (this.held === null) go();
+    else this.held.push(go);
+  }
+  flush(done: Done): void {
+    this.flushes++;
+    if (this.flushFailed !== 0) return done(this.flushFailed);
+    this.#disk.flush(done);
+  }
+  discard(...args: Parameters<DiskImage['discard']>): void { this.#disk.discard(...args); }
+  writeZeroes(...args: Parameters<DiskImage['writeZeroes']>): void { this.#disk.writeZeroes(...args); }
+  close(): number { return this.#disk.close(); }
 }
 
 /** With a FileIo that is closed afterwards. */

@@ -128,7 +128,11 @@ export class ScsiDisk extends LogicalUnit {
 
   /** The end of a command that the disk did. */
   #done(ended: Ended, moved: number, fault: s.Sense): Done {
-    return (errno) => ended(errno === 0 ? good(moved) : failed(errno === ENOSPC ? s.SPACE_EXHAUSTED : errno === EROFS ? s.WRITE_PROTECTED : errno === EINVAL ? s.LBA_OUT_OF_RANGE : fault, errno));
+    return (errno) => {
+      if (errno === 0) return ended(good(moved));
+      const sense = errno === ENOSPC ? s.SPACE_EXHAUSTED : errno === EROFS ? s.WRITE_PROTECTED : errno === EINVAL ? s.LBA_OUT_OF_RANGE : fault;
+      ended(failed(sense, errno, fault !== s.READ_ERROR && errno === this.#disk.flushFailed));
+    };
   }
 
   #read({ in: into }: Command, lba: number, blocks: number, ended: Ended): void {

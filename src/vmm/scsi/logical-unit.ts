@@ -35,12 +35,14 @@ export interface Result {
   readonly overrun: boolean;
   /** Why the host failed it; 0 when it did not. */
   readonly errno: number;
+  /** To try it again is no use. */
+  readonly lasting: boolean;
 }
 
 export type Ended = (result: Result) => void;
 
-export const good = (moved = 0): Result => ({ status: s.GOOD, sense: null, moved, overrun: false, errno: 0 });
-export const failed = (sense: s.Sense, errno = 0): Result => ({ status: s.CHECK_CONDITION, sense, moved: 0, overrun: false, errno });
+export const good = (moved = 0): Result => ({ status: s.GOOD, sense: null, moved, overrun: false, errno: 0, lasting: false });
+export const failed = (sense: s.Sense, errno = 0, lasting = false): Result => ({ status: s.CHECK_CONDITION, sense, moved: 0, overrun: false, errno, lasting });
 
 /** A device of one logical unit. */
 export abstract class LogicalUnit {

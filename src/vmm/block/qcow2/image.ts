@@ -118,6 +118,10 @@ export class Qcow2Image implements DiskImage {
     return Math.max(SECTOR, this.#file.alignment);
   }
 
+  get flushFailed(): number {
+    return this.#file.syncFailed;
+  }
+
   get clusterBytes(): number {
     return this.#clusterBytes;
   }

@@ -1,5 +1,6 @@
 // The block device's work: requests of all its queues become requests to a disk image, any number at a time, one system call for a turn's.
 // A request that fails by the host's fault is answered with an I/O error, or kept while the machine pauses and tried again when it goes on.
+// A failed flush is never tried again: the host would say that it succeeded.
 import { createHash } from 'node:crypto';
 import { EPOLLIN } from '../../io/event-loop.ts';
 import { openFileIo, type FileIo } from '../../io/file-io.ts';
@@ -152,12 +153,13 @@ export class BlkBackend implements Backend {
   }
 
   #ended(work: Work, errno: number): void {
-    if (this.#o.onError === 'pause' && isHostTrouble(errno)) {
+    const lasting = errno !== 0 && work.request.kind !== 'read' && errno === this.#o.disk.flushFailed;
+    if (this.#o.onError === 'pause' && isHostTrouble(errno) && !lasting) {
       this.#kept.push(work);
       if (this.#kept.length === 1) this.#host.tell({ kind: 'pause', problem: hostTrouble(errno, work.request.kind === 'read' ? 'read' : 'write', this.#o.path) });
       return;
     }
-    if (errno === EIO) this.#host.log(`a request to ${work.request.kind} failed: the guest is told of an I/O error`);
+    if (errno === EIO || lasting) this.#host.log(`a request to ${work.request.kind} failed: the guest is told of an I/O error`);
     const { queue, chain, request } = work;
     const status = request.kind === 'refused' ? request.status : errno === 0 ? S_OK : errno === EOPNOTSUPP ? S_UNSUPP : S_IOERR;
     const { writable } = chain;

@@ -4,11 +4,11 @@ import { test } from 'node:test';
 import * as v from 'valibot';
 import type { VirtioConfigOf } from '../../../shared/machine-config.ts';
 import { virtioVariants } from '../../../shared/virtio-config.ts';
-import { EIO, ENOSPC, type DiskImage, type Done } from '../../block/disk-image.ts';
+import { EIO, ENOSPC } from '../../block/disk-image.ts';
 import { createDisk, describeDisk } from '../../block/make-disk.ts';
 import { openDisk } from '../../block/open-disk.ts';
-import { check, inFolder, random } from '../../block/testing.ts';
-import { openFileIo, type FileIo } from '../../io/file-io.ts';
+import { check, inFolder, random, Troubled } from '../../block/testing.ts';
+import { openFileIo } from '../../io/file-io.ts';
 import type { DriverQueue, Lent } from '../testing/driver.ts';
 import { VirtioRig } from '../testing/rig.ts';
 import { F_RING_PACKED } from '../constants.ts';
@@ -180,48 +180,6 @@ test('a disk that is read-only says so and stays as it is', () => {
   });
 });
 
-/** A disk that fails as it is told, and counts its flushes. */
-class Troubled implements DiskImage {
-  readonly #disk: DiskImage;
-  readonly #io: FileIo;
-  /** What every write gets. */
-  trouble = 0;
-  flushes = 0;
-  held: (() => void)[] | null = null;
-
-  constructor(disk: DiskImage, io: FileIo) {
-    this.#disk = disk;
-    this.#io = io;
-  }
-
-  /** Does the writes that were held. */
-  letGo(): void {
-    for (const go of this.held ?? []) go();
-    this.held = null;
-    this.#io.submit();
-  }
-
-  get bytes(): number { return this.#disk.bytes; }
-  get readonly(): boolean { return this.#disk.readonly; }
-  get format(): 'raw' | 'qcow2' { return this.#disk.format; }
-  get blockBytes(): number { return this.#disk.blockBytes; }
-  get clusterBytes(): number { return this.#disk.clusterBytes; }
-  read(...args: Parameters<DiskImage['read']>): void { this.#disk.read(...args); }
-  write(offset: number, buffers: Parameters<DiskImage['write']>[1], done: Done): void {
-    if (this.trouble !== 0) return done(this.trouble);
-    const go = (): void => this.#disk.write(offset, buffers, done);
-    if (this.held === null) go();
-    else this.held.push(go);
-  }
-  flush(done: Done): void {
-    this.flushes++;
-    this.#disk.flush(done);
-  }
-  discard(...args: Parameters<DiskImage['discard']>): void { this.#disk.discard(...args); }
-  writeZeroes(...args: Parameters<DiskImage['writeZeroes']>): void { this.#disk.writeZeroes(...args); }
-  close(): number { return this.#disk.close(); }
-}
-
 function withTroubled(onError: 'report' | 'pause', body: (guest: Guest, disk: Troubled) => void, without: readonly number[] = []): void {
   inFolder((folder) => {
     const path = join(folder, 'disk');
@@ -273,6 +231,24 @@ test('the host\'s errors are the guest\'s I/O errors, or stop the machine until 
     disk.trouble = 0;
     const again = new Guest(guest.rig, false);
     assert.equal(again.do(T_IN, 9, null, 512).data[0], 0);
+  });
+});
+
+test('a failed flush is the guest\'s at once: tried again, the host would call it done', () => {
+  withTroubled('pause', (guest, disk) => {
+    disk.flushFailed = ENOSPC;
+    for (let time = 0; time < 2; time++) assert.equal(guest.do(T_FLUSH, 0).status, S_IOERR);
+    assert.equal(guest.do(T_IN, 0, null, 512).status, S_OK);
+    guest.rig.write(CONFIG + WRITEBACK, 1, 0);
+    assert.equal(guest.do(T_OUT, 0, sectors(1, 1)).status, S_IOERR, 'a write that is flushed');
+    assert.deepEqual(guest.rig.news.filter((each) => JSON.stringify(each).includes('pause')), []);
+    // What can be mended still waits for it.
+    disk.trouble = EIO;
+    guest.ask(T_OUT, 0, sectors(1, 1), 0);
+    guest.rig.kick(0);
+    guest.rig.work(5, 1);
+    assert.deepEqual(guest.queues[0]!.used(), []);
+    assert.match(JSON.stringify(guest.rig.news), /pause/);
   });
 });
 

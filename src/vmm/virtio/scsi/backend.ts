@@ -145,9 +145,9 @@ export class ScsiBackend implements Backend {
     });
   }
 
-  #ended(work: Work, { status, sense, moved, overrun, errno }: Result): void {
+  #ended(work: Work, { status, sense, moved, overrun, errno, lasting }: Result): void {
     const { unit, onError } = this.#o.drives[work.target]!;
-    if (onError === 'pause' && isHostTrouble(errno)) {
+    if (onError === 'pause' && isHostTrouble(errno) && !lasting) {
       this.#kept.add(work);
       if (this.#kept.size === 1) this.#host.tell({ kind: 'pause', problem: hostTrouble(errno, 'use', unit.path ?? '') });
       return;

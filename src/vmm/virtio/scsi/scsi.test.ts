@@ -6,12 +6,16 @@ import * as v from 'valibot';
 import type { VirtioConfigOf } from '../../../shared/machine-config.ts';
 import { virtioVariants } from '../../../shared/virtio-config.ts';
 import { VitrineError } from '../../../shared/errors.ts';
+import { EIO, ENOSPC } from '../../block/disk-image.ts';
 import { createDisk } from '../../block/make-disk.ts';
-import { check, inFolder, random } from '../../block/testing.ts';
+import { openDisk } from '../../block/open-disk.ts';
+import { check, inFolder, random, Troubled } from '../../block/testing.ts';
+import { openFileIo } from '../../io/file-io.ts';
+import { ScsiDisk } from '../../scsi/disk.ts';
 import type { DriverQueue, Lent } from '../testing/driver.ts';
 import { VirtioRig } from '../testing/rig.ts';
 import { F_RING_PACKED } from '../constants.ts';
-import { makeScsiBackend } from './backend.ts';
+import { makeScsiBackend, ScsiBackend } from './backend.ts';
 import { CDB_SIZE, SENSE_SIZE, scsiModel } from './model.ts';
 
 const MIB = 2 ** 20;
@@ -105,6 +109,23 @@ function withGuest(drives: readonly Record<string, unknown>[], body: (guest: Gue
   } finally {
     rig.close();
   }
+}
+
+/** A drive whose disk has trouble; the machine pauses then. */
+function withTroubled(body: (guest: Guest, disk: Troubled) => void): void {
+  inFolder((folder) => {
+    const path = join(folder, 'disk');
+    createDisk({ path, format: 'raw', bytes: MIB });
+    const io = openFileIo();
+    const disk = new Troubled(openDisk(path, { io, readonly: false }), io);
+    const drives = [{ unit: new ScsiDisk(disk, path, 's'), onError: 'pause' as const }];
+    const rig = new VirtioRig({ model: scsiModel(), backend: (host) => new ScsiBackend(host, { io, drives, openMedium: () => assert.fail('no medium is asked for') }) });
+    try {
+      body(new Guest(rig).awake(1), disk);
+    } finally {
+      rig.close();
+    }
+  });
 }
 
 const u32 = (value: number): number[] => [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255];
@@ -285,6 +306,22 @@ test('tasks are asked about, aborted and reset', () => {
       assert.equal(q.used()[0]!.written, 5);
       assert.deepEqual([...q.get(response)], [0, 0, 0, 0, 0]);
     });
+  });
+});
+
+test('a failed flush is the guest\'s at once: tried again, the host would call it done', () => {
+  withTroubled((guest, disk) => {
+    disk.flushFailed = EIO;
+    for (let time = 0; time < 2; time++) assert.equal(guest.do(0, [0x35, ...new Uint8Array(9)]).sense, '3/c/0');
+    assert.equal(guest.do(0, [0x2a, 8, ...u32(0), 0, 0, 1, 0], { out: filled(512, 1) }).sense, '3/c/0', 'forced through');
+    assert.deepEqual(guest.rig.news, []);
+    // What can be mended still waits for it.
+    disk.trouble = ENOSPC;
+    guest.ask(0, [0x2a, 0, ...u32(0), 0, 0, 1, 0], filled(512, 1), 0);
+    guest.rig.kick(REQUESTS);
+    guest.rig.work(5, 1);
+    assert.deepEqual(guest.queues[REQUESTS]!.used(), []);
+    assert.match(JSON.stringify(guest.rig.news), /no room/);
   });
 });
 
