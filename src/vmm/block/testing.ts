@@ -130,8 +130,7 @@ export class Troubled implements DiskImage {
   get clusterBytes(): number { return this.#disk.clusterBytes; }
   read(...args: Parameters<DiskImage['read']>): void { this.#disk.read(...args); }
   write(offset: number, buffers: Parameters<DiskImage['write']>[1], done: Done): void {
-    if (this.trouble !== 0) return done(this.trouble);
-    const go = (): void => this.#disk.write(offset, buffers, done);
+    const go = (): void => (this.trouble !== 0 ? done(this.trouble) : this.#disk.write(offset, buffers, done));
     if (this.held === null) go();
     else this.held.push(go);
   }

@@ -78,6 +78,8 @@ export class ScsiBackend implements Backend {
   readonly #flying = new Set<Work>();
   /** Commands that failed by the host's fault and wait for the machine to go on. */
   readonly #kept = new Set<Work>();
+  /** Of those that the disks work on, what the driver gave up: its memory is used anew once that is answered. */
+  readonly #aborted = new Set<Work>();
   /** Task management that waits for commands to end. */
   #waiting: Waiter[] = [];
   #quiet: (() => void) | null = null;
@@ -146,6 +148,7 @@ export class ScsiBackend implements Backend {
   }
 
   #ended(work: Work, { status, sense, moved, overrun, errno, lasting }: Result): void {
+    if (this.#aborted.delete(work)) return this.#abort(work);
     const { unit, onError } = this.#o.drives[work.target]!;
     if (onError === 'pause' && isHostTrouble(errno) && !lasting) {
       this.#kept.add(work);
@@ -158,6 +161,11 @@ export class ScsiBackend implements Backend {
       response: overrun ? r.RESPONSE_OVERRUN : r.RESPONSE_OK, status, residual: Math.max(room - moved, 0), ...(sense === null ? {} : { sense: senseBytes(sense) }),
     });
     this.#answered(work.queue, work.chain);
+  }
+
+  #abort({ queue, chain, senseSize }: Work): void {
+    r.writeResponse(chain, senseSize, { response: r.RESPONSE_ABORTED });
+    this.#answered(queue, chain);
   }
 
   #look(): void {
@@ -196,9 +204,8 @@ export class ScsiBackend implements Backend {
       default: return answer(r.FUNCTION_REJECTED);
     }
     for (const work of there) {
-      if (!this.#kept.delete(work)) continue;
-      r.writeResponse(work.chain, work.senseSize, { response: r.RESPONSE_ABORTED });
-      this.#answered(work.queue, work.chain);
+      if (this.#kept.delete(work)) this.#abort(work);
+      else this.#aborted.add(work);
     }
     const resets = subtype === r.TMF_I_T_NEXUS_RESET || subtype === r.TMF_LOGICAL_UNIT_RESET;
     const left = there.filter((work) => this.#flying.has(work));
@@ -273,6 +280,7 @@ export class ScsiBackend implements Backend {
   stop(): void {
     this.#driver = null;
     this.#kept.clear();
+    this.#aborted.clear();
     this.#eventsMissed = false;
     const { view } = this.#host.config; // as after power-on, for the next driver
     view.setUint32(m.SENSE_SIZE, m.DEFAULT_SENSE_SIZE, true);

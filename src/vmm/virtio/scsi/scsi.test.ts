@@ -45,7 +45,7 @@ class Guest {
     return [1, target, 0x40 | (unit >> 8), unit & 255, 0, 0, 0, 0];
   }
 
-  #finish(queue: number, count = 1): { id: number; written: number }[] {
+  finish(queue: number, count = 1): { id: number; written: number }[] {
     this.rig.kick(queue);
     const done: { id: number; written: number }[] = [];
     for (let i = 0; i < 5000 && done.length < count; i++) {
@@ -67,7 +67,7 @@ class Guest {
 
   do(target: number, cdb: readonly number[], { out = null, room = 0, unit = 0 }: { out?: Uint8Array | null; room?: number; unit?: number } = {}): Answer {
     const { response, data } = this.ask(target, cdb, out, room, 1, unit);
-    this.#finish(REQUESTS);
+    this.finish(REQUESTS);
     const q = this.queues[REQUESTS]!;
     const bytes = q.get(response);
     const view = new DataView(bytes.buffer, bytes.byteOffset);
@@ -82,7 +82,7 @@ class Guest {
     return data;
   }
 
-  task(subtype: number, target: number, id = 1): number {
+  askTask(subtype: number, target: number, id: number): Lent {
     const q = this.queues[0]!;
     const bytes = new Uint8Array(24);
     new DataView(bytes.buffer).setUint32(4, subtype, true);
@@ -90,8 +90,14 @@ class Guest {
     bytes[16] = id;
     const response = q.lend(1);
     q.add([q.put(bytes), response]);
-    this.#finish(0);
-    return q.get(response)[0]!;
+    this.rig.kick(0);
+    return response;
+  }
+
+  task(subtype: number, target: number, id = 1): number {
+    const response = this.askTask(subtype, target, id);
+    this.finish(0);
+    return this.queues[0]!.get(response)[0]!;
   }
 
   /** Every drive's news of power-on taken. */
@@ -324,6 +330,44 @@ test('a failed flush is the guest\'s at once: tried again, the host would call i
     assert.match(JSON.stringify(guest.rig.news), /no room/);
   });
 });
+
+for (const [name, subtype] of [['ABORT TASK', 0], ['LOGICAL UNIT RESET', 5]] as const) {
+  test(`what ${name} gave up is over: it is not kept when it fails afterwards, nor begun again`, () => {
+    withTroubled((guest, disk) => {
+      const commands = guest.queues[REQUESTS]!;
+      const { rig } = guest;
+      disk.held = [];
+      const [given, other] = [1, 2].map((id) => guest.ask(0, [0x2a, 0, ...u32(id), 0, 0, 1, 0], filled(512, id), 0, id).response);
+      rig.kick(REQUESTS);
+      rig.work(3, 1);
+      assert.equal(disk.held.length, 2);
+      const response = guest.askTask(subtype, 0, 1);
+      rig.work(3, 1);
+      assert.deepEqual(guest.queues[0]!.used(), [], 'it waits for what is under way');
+      disk.trouble = ENOSPC;
+      disk.letGo();
+      rig.work(3, 1);
+      assert.equal(guest.queues[0]!.used().length, 1);
+      assert.equal(guest.queues[0]!.get(response)[0], 0);
+      const all = subtype === 5;
+      assert.equal(commands.used().length, all ? 2 : 1);
+      assert.equal(commands.get(given!)[11], 2, 'aborted');
+      if (all) assert.equal(commands.get(other!)[11], 2, 'aborted');
+      assert.equal(rig.news.length, all ? 0 : 1, 'only what is kept makes the machine pause');
+      disk.trouble = 0;
+      disk.held = [];
+      rig.device.pause();
+      rig.work(3, 1);
+      rig.device.resume();
+      rig.work(3, 1);
+      assert.equal(disk.held.length, all ? 0 : 1, 'the other one is begun again');
+      disk.letGo();
+      if (!all) guest.finish(REQUESTS);
+      if (all) assert.equal(guest.do(0, [0]).sense, '6/29/2', 'it was reset');
+      assert.deepEqual(guest.good(0, [0x28, 0, ...u32(1), 0, 0, 2, 0], { room: 1024 }), Uint8Array.from([...filled(512, 0), ...filled(512, all ? 0 : 2)]));
+    });
+  });
+}
 
 test('random commands of a driver that does anything: no throw, alive after a reset', () => {
   inFolder((folder) => {
