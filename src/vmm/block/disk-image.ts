@@ -16,7 +16,10 @@ export interface DiskImage {
   readonly bytes: number;
   readonly readonly: boolean;
   readonly format: 'raw' | 'qcow2';
-  /** What a request should be aligned to: 512, or more where O_DIRECT asks for it. */
+  /**
+   * What a request should be aligned to: 512, or more where O_DIRECT asks for it. Never the size of a block that a guest sees, which is always
+   * 512: partition tables count in those, and a guest must find its own whatever the cache and the host's drive.
+   */
   readonly blockBytes: number;
   /** What the image allocates and discards by; 0 when there is no such unit. */
   readonly clusterBytes: number;

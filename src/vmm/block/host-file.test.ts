@@ -10,11 +10,12 @@ import { PlainFileIo } from '../io/plain-file-io.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import { HostFile } from './host-file.ts';
 import { RawImage } from './raw-image.ts';
-import { inFolder } from './testing.ts';
+import { inFolder, random } from './testing.ts';
 
 const EINTR = 4;
 const EIO = 5;
 const EAGAIN = 11;
+const EINVAL = 22;
 const ENOSPC = 28;
 const O_NONBLOCK = 0o4000;
 const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000;
@@ -158,5 +159,54 @@ test('of two syncs under way the second one fails with the first', () => {
     for (let i = 0; i < 2; i++) file.sync((errno) => results.push(errno));
     while (io.pending > 0) io.wait();
     assert.deepEqual(results, [EIO, EIO]);
+  });
+});
+
+const SEED = Number(process.env['VITRINE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+
+test(`single sectors on a drive whose blocks are larger: many requests under way, each block keeps what the others wrote (seed ${SEED})`, (t) => {
+  withFile((shut, io, path) => {
+    shut.close();
+    io.refuse = { result: -EINVAL, later: 0, now: 1 }; // of 512 bytes
+    let file: HostFile;
+    try {
+      file = HostFile.open(path, { io, write: true, direct: true, lock: 'write' });
+    } catch (thrown) {
+      assert.ok(thrown instanceof VitrineError && thrown.problem.why.includes('O_DIRECT'), String(thrown));
+      return t.skip('this file system has no O_DIRECT');
+    }
+    assert.equal(file.alignment, 4096);
+    const next = random(SEED);
+    const model = new Uint8Array(BYTES).fill(1);
+    for (let round = 0; round < 60; round++) {
+      const given: (() => void)[] = [];
+      const ended: number[] = [];
+      const done = (errno: number): void => void ended.push(errno);
+      let asked = 0;
+      for (let at = next(4) * 512; at < BYTES; asked++) {
+        const bytes = Math.min((1 + next(12)) * 512, BYTES - at);
+        if (next(3) === 0) {
+          file.writeZeros(at, bytes, next(2) === 0, done);
+          model.fill(0, at, at + bytes);
+        } else {
+          const scratch = scratchPool.take(bytes);
+          given.push(() => scratch.giveBack());
+          scratch.bytes.fill(1 + next(255));
+          model.set(scratch.bytes, at);
+          file.writeAt(at, scratch.list, done);
+        }
+        at += bytes + next(3) * 512;
+      }
+      while (ended.length < asked) io.wait();
+      assert.ok(ended.every((errno) => errno === 0), ended.join());
+      for (const give of given) give();
+      assert.ok(Buffer.compare(readFileSync(path), model) === 0, `round ${round}`);
+      const some = scratchPool.take(1536);
+      const from = next(BYTES / 512 - 3) * 512;
+      assert.equal(complete(io, (told) => file.read(from, some.list, told)), 0);
+      assert.deepEqual(some.bytes, model.slice(from, from + 1536));
+      some.giveBack();
+    }
+    file.close();
   });
 });

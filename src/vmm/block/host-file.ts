@@ -2,7 +2,7 @@
 // (open(2)), size and discard for both kinds. Beyond its end a file reads as zeros.
 import { fstatSync, ftruncateSync } from 'node:fs';
 import { close, errno, errnoName, ioctlStruct, open, setStatusFlags, SystemError } from '../kvm/libc.ts';
-import type { FileIo } from '../io/file-io.ts';
+import type { FileIo, IoResult } from '../io/file-io.ts';
 import { fillZeros, scratchPool, zeros, type IoBuffers } from '../io/io-buffers.ts';
 import { VitrineError } from '../../shared/errors.ts';
 import { EINVAL, EIO, EOPNOTSUPP, type Done } from './disk-image.ts';
@@ -265,10 +265,22 @@ export class HostFile {
     });
   }
 
+  /** fallocate, but not between the reading and the writing of a block of which a part is written: that would bring back what was there. */
+  #fallocate(mode: number, offset: number, bytes: number, done: IoResult): void {
+    const a = this.alignment;
+    if (a === 1) return this.io.fallocate(this.fd, mode, offset, bytes, done);
+    this.#ranges.acquire(Math.floor(offset / a) * a, Math.ceil((offset + bytes) / a) * a, false, (release) => {
+      this.io.fallocate(this.fd, mode, offset, bytes, (result) => {
+        release();
+        done(result);
+      });
+    });
+  }
+
   /** Gives back the space of a range, which then reads as zeros or, where that cannot be had, as before. */
   discard(offset: number, bytes: number, done: Done): void {
     if (bytes === 0) return done(0);
-    this.io.fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, (result) => {
+    this.#fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, (result) => {
       done(result === -EOPNOTSUPP || result === -EINVAL || result >= 0 ? 0 : -result);
     });
   }
@@ -277,9 +289,9 @@ export class HostFile {
   writeZeros(offset: number, bytes: number, mayUnmap: boolean, done: Done): void {
     if (bytes === 0) return done(0);
     const byHand = (): void => this.#writeZerosByHand(offset, bytes, done);
-    const zeroRange = (): void => this.io.fallocate(this.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, bytes, (result) => (result >= 0 ? done(0) : result === -EOPNOTSUPP || result === -EINVAL ? byHand() : done(-result)));
+    const zeroRange = (): void => this.#fallocate(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, bytes, (result) => (result >= 0 ? done(0) : result === -EOPNOTSUPP || result === -EINVAL ? byHand() : done(-result)));
     if (!mayUnmap) return zeroRange();
-    this.io.fallocate(this.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, (result) => (result >= 0 ? done(0) : result === -EOPNOTSUPP || result === -EINVAL ? zeroRange() : done(-result)));
+    this.#fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, bytes, (result) => (result >= 0 ? done(0) : result === -EOPNOTSUPP || result === -EINVAL ? zeroRange() : done(-result)));
   }
 
   #writeZerosByHand(offset: number, bytes: number, done: Done): void {

@@ -105,15 +105,18 @@ export class PlainDisk {
 export class Troubled implements DiskImage {
   readonly #disk: DiskImage;
   readonly #io: FileIo;
+  readonly block: number | undefined;
   /** What every write gets. */
   trouble = 0;
   flushes = 0;
   flushFailed = 0;
   held: (() => void)[] | null = null;
 
-  constructor(disk: DiskImage, io: FileIo) {
+  /** @param block what its file wants requests to be aligned to, unless it is asked itself */
+  constructor(disk: DiskImage, io: FileIo, block?: number) {
     this.#disk = disk;
     this.#io = io;
+    this.block = block;
   }
 
   /** Does the writes that were held. */
@@ -126,7 +129,7 @@ export class Troubled implements DiskImage {
   get bytes(): number { return this.#disk.bytes; }
   get readonly(): boolean { return this.#disk.readonly; }
   get format(): 'raw' | 'qcow2' { return this.#disk.format; }
-  get blockBytes(): number { return this.#disk.blockBytes; }
+  get blockBytes(): number { return this.block ?? this.#disk.blockBytes; }
   get clusterBytes(): number { return this.#disk.clusterBytes; }
   read(...args: Parameters<DiskImage['read']>): void { this.#disk.read(...args); }
   write(offset: number, buffers: Parameters<DiskImage['write']>[1], done: Done): void {

@@ -30,6 +30,8 @@ const WS_ANCHOR = 0x10;
 const WS_NO_DATA = 0x01;
 
 const TYPE_DISK = 0x00;
+/** A logical block, whatever the file wants. */
+const BLOCK = 512;
 const PHYSICAL_BLOCK = 4096;
 /** Limits told to the guest: of one unmapping or WRITE SAME, in bytes, and of ranges in an UNMAP. */
 const MOST_UNMAP = 2 ** 31;
@@ -40,15 +42,16 @@ const REPEAT = 2 ** 20;
 export class ScsiDisk extends LogicalUnit {
   readonly path: string;
   readonly #disk: DiskImage;
-  readonly #block: number;
+  /** Bytes of a physical block. */
+  readonly #physical: number;
   readonly #blocks: number;
 
   constructor(disk: DiskImage, path: string, serial: string) {
     super(TYPE_DISK, false, 'DISK', serial);
     this.path = path;
     this.#disk = disk;
-    this.#block = disk.blockBytes;
-    this.#blocks = Math.floor(disk.bytes / disk.blockBytes);
+    this.#physical = Math.max(PHYSICAL_BLOCK, disk.blockBytes);
+    this.#blocks = disk.bytes / BLOCK;
   }
 
   close(): number {
@@ -58,13 +61,13 @@ export class ScsiDisk extends LogicalUnit {
   protected vitalPages(): ReadonlyMap<number, Uint8Array> {
     const limits = new Uint8Array(0x3c); // offsets are those of the page less 4
     limits[0] = 1; // WRITE SAME of no blocks is refused
-    putU16(limits, 2, Math.max(1, PHYSICAL_BLOCK / this.#block));
+    putU16(limits, 2, this.#physical / BLOCK);
     if (!this.#disk.readonly) {
-      putU32(limits, 16, MOST_UNMAP / this.#block);
+      putU32(limits, 16, MOST_UNMAP / BLOCK);
       putU32(limits, 20, MOST_RANGES);
-      putU32(limits, 24, Math.max(PHYSICAL_BLOCK, this.#disk.clusterBytes) / this.#block);
+      putU32(limits, 24, Math.max(this.#physical, this.#disk.clusterBytes) / BLOCK);
       putU32(limits, 28, 0x8000_0000); // aligned to 0
-      putU64(limits, 32, MOST_UNMAP / this.#block);
+      putU64(limits, 32, MOST_UNMAP / BLOCK);
     }
     const characteristics = new Uint8Array(0x3c);
     putU16(characteristics, 0, 1); // does not rotate
@@ -84,7 +87,7 @@ export class ScsiDisk extends LogicalUnit {
       case READ_CAPACITY_10: {
         const data = new Uint8Array(8);
         putU32(data, 0, Math.min(this.#blocks - 1, 0xffff_ffff));
-        putU32(data, 4, this.#block);
+        putU32(data, 4, BLOCK);
         return ended(answer(command, data, 8));
       }
       case SERVICE_ACTION_IN_16: return this.#capacity16(command, ended);
@@ -111,8 +114,8 @@ export class ScsiDisk extends LogicalUnit {
     if ((cdb[1]! & 0x1f) !== READ_CAPACITY_16) throw s.INVALID_FIELD_IN_CDB;
     const data = new Uint8Array(32);
     putU64(data, 0, this.#blocks - 1);
-    putU32(data, 8, this.#block);
-    data[13] = Math.max(0, Math.log2(PHYSICAL_BLOCK / this.#block));
+    putU32(data, 8, BLOCK);
+    data[13] = Math.log2(this.#physical / BLOCK);
     data[14] = this.#disk.readonly ? 0 : 0x80; // blocks may be unmapped; they then read as anything
     ended(answer(command, data, u32(cdb, 10)));
   }
@@ -137,19 +140,19 @@ export class ScsiDisk extends LogicalUnit {
 
   #read({ in: into }: Command, lba: number, blocks: number, ended: Ended): void {
     this.#check(lba, blocks);
-    const bytes = blocks * this.#block;
+    const bytes = blocks * BLOCK;
     if (bytes > into.bytes) return ended({ ...good(), overrun: true });
     if (bytes === 0) return ended(good());
-    this.#disk.read(lba * this.#block, into.slice(0, bytes), this.#done(ended, bytes, s.READ_ERROR));
+    this.#disk.read(lba * BLOCK, into.slice(0, bytes), this.#done(ended, bytes, s.READ_ERROR));
   }
 
   #write({ out }: Command, lba: number, blocks: number, through: boolean, ended: Ended): void {
     this.#checkWrite(lba, blocks);
-    const bytes = blocks * this.#block;
+    const bytes = blocks * BLOCK;
     if (bytes > out.bytes) return ended({ ...good(), overrun: true });
     if (bytes === 0) return ended(good());
     const done = this.#done(ended, bytes, s.WRITE_ERROR);
-    this.#disk.write(lba * this.#block, out.slice(0, bytes), through ? (errno) => (errno === 0 ? this.#disk.flush(done) : done(errno)) : done);
+    this.#disk.write(lba * BLOCK, out.slice(0, bytes), through ? (errno) => (errno === 0 ? this.#disk.flush(done) : done(errno)) : done);
   }
 
   #verify(cdb: Uint8Array, lba: number, blocks: number, ended: Ended): void {
@@ -165,23 +168,23 @@ export class ScsiDisk extends LogicalUnit {
   #writeSame({ cdb, out }: Command, lba: number, blocks: number, ended: Ended): void {
     const flags = cdb[1]!;
     const withoutData = cdb[0] === WRITE_SAME_16 && (flags & WS_NO_DATA) !== 0;
-    if ((flags & WS_ANCHOR) !== 0 || blocks === 0 || blocks * this.#block > MOST_UNMAP) throw s.INVALID_FIELD_IN_CDB;
+    if ((flags & WS_ANCHOR) !== 0 || blocks === 0 || blocks * BLOCK > MOST_UNMAP) throw s.INVALID_FIELD_IN_CDB;
     this.#checkWrite(lba, blocks);
-    const pattern = new Uint8Array(this.#block);
-    if (!withoutData && out.read(0, pattern) < this.#block) return ended({ ...good(), overrun: true });
-    const moved = withoutData ? 0 : this.#block;
+    const pattern = new Uint8Array(BLOCK);
+    if (!withoutData && out.read(0, pattern) < BLOCK) return ended({ ...good(), overrun: true });
+    const moved = withoutData ? 0 : BLOCK;
     const done = this.#done(ended, moved, s.WRITE_ERROR);
-    if (pattern.every((byte) => byte === 0)) return this.#disk.writeZeroes(lba * this.#block, blocks * this.#block, (flags & WS_UNMAP) !== 0, done);
-    const scratch = scratchPool.take(Math.min(blocks * this.#block, REPEAT));
-    for (let at = 0; at < scratch.bytes.length; at += this.#block) scratch.bytes.set(pattern, at);
+    if (pattern.every((byte) => byte === 0)) return this.#disk.writeZeroes(lba * BLOCK, blocks * BLOCK, (flags & WS_UNMAP) !== 0, done);
+    const scratch = scratchPool.take(Math.min(blocks * BLOCK, REPEAT));
+    for (let at = 0; at < scratch.bytes.length; at += BLOCK) scratch.bytes.set(pattern, at);
     const next = (at: number): void => {
-      const left = blocks * this.#block - at;
+      const left = blocks * BLOCK - at;
       if (left === 0) {
         scratch.giveBack();
         return done(0);
       }
       const part: IoBuffers = scratch.list.slice(0, Math.min(left, REPEAT));
-      this.#disk.write(lba * this.#block + at, part, (errno) => {
+      this.#disk.write(lba * BLOCK + at, part, (errno) => {
         if (errno === 0) return next(at + part.bytes);
         scratch.giveBack();
         done(errno);
@@ -203,12 +206,12 @@ export class ScsiDisk extends LogicalUnit {
     for (let i = 0; i < ranges; i++) {
       const [lba, blocks] = [u64(list, 8 + i * 16), u32(list, 16 + i * 16)];
       this.#check(lba, blocks);
-      if (blocks * this.#block > MOST_UNMAP) throw s.INVALID_FIELD_IN_PARAMETERS;
+      if (blocks * BLOCK > MOST_UNMAP) throw s.INVALID_FIELD_IN_PARAMETERS;
       if (blocks > 0) wanted.push([lba, blocks]);
     }
     const done = this.#done(ended, length, s.WRITE_ERROR);
     if (wanted.length === 0) return done(0);
     const part = gather(wanted.length, done);
-    for (const [lba, blocks] of wanted) this.#disk.discard(lba * this.#block, blocks * this.#block, part);
+    for (const [lba, blocks] of wanted) this.#disk.discard(lba * BLOCK, blocks * BLOCK, part);
   }
 }

@@ -71,11 +71,11 @@ export class BlkBackend implements Backend {
     const { disk, io } = options;
     const { bytes, view } = host.config;
     view.setBigUint64(m.CAPACITY, BigInt(disk.bytes / SECTOR), true);
-    view.setUint32(m.BLK_SIZE, disk.blockBytes, true);
+    view.setUint32(m.BLK_SIZE, SECTOR, true);
     const physical = Math.max(PHYSICAL_BLOCK, disk.blockBytes);
-    bytes[m.PHYSICAL_BLOCK_EXP] = Math.log2(physical / disk.blockBytes);
-    view.setUint16(m.MIN_IO_SIZE, physical / disk.blockBytes, true);
-    view.setUint32(m.OPT_IO_SIZE, disk.clusterBytes / disk.blockBytes, true);
+    bytes[m.PHYSICAL_BLOCK_EXP] = Math.log2(physical / SECTOR);
+    view.setUint16(m.MIN_IO_SIZE, physical / SECTOR, true);
+    view.setUint32(m.OPT_IO_SIZE, disk.clusterBytes / SECTOR, true);
     view.setUint32(m.MAX_DISCARD_SECTORS, MOST_SECTORS, true);
     view.setUint32(m.MAX_DISCARD_SEG, MOST_SEGMENTS, true);
     view.setUint32(m.DISCARD_SECTOR_ALIGNMENT, Math.max(physical, disk.clusterBytes) / SECTOR, true);

@@ -14,7 +14,7 @@ import { VirtioRig } from '../testing/rig.ts';
 import { F_RING_PACKED } from '../constants.ts';
 import { DONE } from '../registers.ts';
 import { BlkBackend, makeBlkBackend } from './backend.ts';
-import { blkModel, CAPACITY, F_CONFIG_WCE, F_DISCARD, F_FLUSH, F_MQ, F_RO, F_WRITE_ZEROES, NUM_QUEUES, WRITEBACK } from './model.ts';
+import { BLK_SIZE, blkModel, CAPACITY, F_CONFIG_WCE, F_DISCARD, F_FLUSH, F_MQ, F_RO, F_WRITE_ZEROES, MIN_IO_SIZE, NUM_QUEUES, PHYSICAL_BLOCK_EXP, WRITEBACK } from './model.ts';
 import { S_IOERR, S_OK, S_UNSUPP, T_DISCARD, T_FLUSH, T_GET_ID, T_IN, T_OUT, T_WRITE_ZEROES } from './request.ts';
 
 const MIB = 2 ** 20;
@@ -180,12 +180,12 @@ test('a disk that is read-only says so and stays as it is', () => {
   });
 });
 
-function withTroubled(onError: 'report' | 'pause', body: (guest: Guest, disk: Troubled) => void, without: readonly number[] = []): void {
+function withTroubled(onError: 'report' | 'pause', body: (guest: Guest, disk: Troubled) => void, without: readonly number[] = [], block?: number): void {
   inFolder((folder) => {
     const path = join(folder, 'disk');
     createDisk({ path, format: 'raw', bytes: MIB });
     const io = openFileIo();
-    const disk = new Troubled(openDisk(path, { io, readonly: false }), io);
+    const disk = new Troubled(openDisk(path, { io, readonly: false }), io, block);
     const rig = new VirtioRig({ model: blkModel(configOf(path)), backend: (host) => new BlkBackend(host, { io, disk, path, serial: 's', onError }) });
     try {
       body(new Guest(rig, false, without), disk);
@@ -232,6 +232,19 @@ test('the host\'s errors are the guest\'s I/O errors, or stop the machine until 
     const again = new Guest(guest.rig, false);
     assert.equal(again.do(T_IN, 9, null, 512).data[0], 0);
   });
+});
+
+test('blocks have 512 bytes whatever the file wants; that is told as the size of physical ones', () => {
+  for (const [block, exponent] of [[512, 3], [4096, 3], [16384, 5]] as const) {
+    withTroubled('report', (guest) => {
+      assert.equal(guest.config(BLK_SIZE, 4), 512);
+      assert.equal(guest.config(CAPACITY, 4), MIB / 512);
+      assert.equal(guest.config(PHYSICAL_BLOCK_EXP, 1), exponent);
+      assert.equal(guest.config(MIN_IO_SIZE, 2), 2 ** exponent);
+      assert.equal(guest.do(T_OUT, 1, sectors(1, 7)).status, S_OK);
+      assert.deepEqual(guest.do(T_IN, 0, null, 1536).data, Uint8Array.from([...sectors(1, 0), ...sectors(1, 7), ...sectors(1, 0)]));
+    }, [], block);
+  }
 });
 
 test('a failed flush is the guest\'s at once: tried again, the host would call it done', () => {

@@ -118,12 +118,12 @@ function withGuest(drives: readonly Record<string, unknown>[], body: (guest: Gue
 }
 
 /** A drive whose disk has trouble; the machine pauses then. */
-function withTroubled(body: (guest: Guest, disk: Troubled) => void): void {
+function withTroubled(body: (guest: Guest, disk: Troubled) => void, block?: number): void {
   inFolder((folder) => {
     const path = join(folder, 'disk');
     createDisk({ path, format: 'raw', bytes: MIB });
     const io = openFileIo();
-    const disk = new Troubled(openDisk(path, { io, readonly: false }), io);
+    const disk = new Troubled(openDisk(path, { io, readonly: false }), io, block);
     const drives = [{ unit: new ScsiDisk(disk, path, 's'), onError: 'pause' as const }];
     const rig = new VirtioRig({ model: scsiModel(), backend: (host) => new ScsiBackend(host, { io, drives, openMedium: () => assert.fail('no medium is asked for') }) });
     try {
@@ -313,6 +313,21 @@ test('tasks are asked about, aborted and reset', () => {
       assert.deepEqual([...q.get(response)], [0, 0, 0, 0, 0]);
     });
   });
+});
+
+test('blocks have 512 bytes whatever the file wants; that is told as the size of physical ones', () => {
+  for (const [block, exponent] of [[512, 3], [4096, 3], [16384, 5]] as const) {
+    withTroubled((guest) => {
+      assert.deepEqual([...guest.good(0, [0x25, ...new Uint8Array(9)], { room: 8 })], [...u32(MIB / 512 - 1), ...u32(512)]);
+      const long = guest.good(0, [0x9e, 0x10, ...new Uint8Array(8), ...u32(32), 0, 0], { room: 32 });
+      assert.deepEqual([...long.subarray(4, 14)], [...u32(MIB / 512 - 1), ...u32(512), 0, exponent]);
+      const limits = guest.good(0, [0x12, 1, 0xb0, 0, 64, 0], { room: 64 });
+      assert.deepEqual([...limits.subarray(6, 8)], [0, 2 ** exponent], 'the least that is good to move');
+      assert.deepEqual([...limits.subarray(28, 32)], u32(2 ** exponent), 'the least that is good to unmap');
+      guest.good(0, [0x2a, 0, ...u32(1), 0, 0, 1, 0], { out: filled(512, 7) });
+      assert.deepEqual(guest.good(0, [0x28, 0, ...u32(0), 0, 0, 2, 0], { room: 1024 }), Uint8Array.from([...filled(512, 0), ...filled(512, 7)]));
+    }, block);
+  }
 });
 
 test('a failed flush is the guest\'s at once: tried again, the host would call it done', () => {
