@@ -44,6 +44,7 @@ export class CdromDrive extends LogicalUnit {
   #medium: Medium | null;
   #open = false;
   #locked = false;
+  /** One of each kind at most, the newest last: a guest that never asks for them makes the list no longer. */
   #events: number[] = [];
 
   constructor(medium: Medium | null, serial: string, log: (text: string) => void) {
@@ -80,9 +81,13 @@ export class CdromDrive extends LogicalUnit {
     this.#events = [];
   }
 
+  #happened(event: number): void {
+    this.#events = [...this.#events.filter((each) => each !== event), event];
+  }
+
   /** Asks the guest to give the medium back. */
   requestEject(): void {
-    this.#events.push(EVENT_EJECT_REQUEST);
+    this.#happened(EVENT_EJECT_REQUEST);
   }
 
   /** Another medium, or none, in a closed tray. No command may be under way. The old one is closed. */
@@ -92,9 +97,9 @@ export class CdromDrive extends LogicalUnit {
     this.#medium = medium;
     this.#open = false;
     this.#locked = false;
-    if (had) this.#events.push(EVENT_MEDIA_REMOVAL);
+    if (had) this.#happened(EVENT_MEDIA_REMOVAL);
     if (medium !== null) {
-      this.#events.push(EVENT_NEW_MEDIA);
+      this.#happened(EVENT_NEW_MEDIA);
       this.attention(s.MEDIUM_CHANGED);
     }
   }
@@ -163,13 +168,13 @@ export class CdromDrive extends LogicalUnit {
     const start = (cdb[4]! & 1) !== 0;
     if (load && !start && !this.#open) {
       if (this.#locked) throw s.MEDIUM_REMOVAL_PREVENTED;
-      if (this.#medium !== null) this.#events.push(EVENT_MEDIA_REMOVAL);
+      if (this.#medium !== null) this.#happened(EVENT_MEDIA_REMOVAL);
       this.#open = true;
       this.#log('the guest has opened the tray');
     } else if (load && start && this.#open) {
       this.#open = false;
       if (this.#medium !== null) {
-        this.#events.push(EVENT_NEW_MEDIA);
+        this.#happened(EVENT_NEW_MEDIA);
         this.attention(s.MEDIUM_CHANGED);
       }
     }

@@ -289,6 +289,30 @@ test('a CD: read, table of contents, ejected and loaded by the guest, changed wh
   });
 });
 
+test('of media events that no guest asked for, one of each kind is kept, the newest last', () => {
+  inFolder((folder) => {
+    const path = join(folder, 'cd.iso');
+    writeFileSync(path, filled(100 * 2048, 0x11));
+    withGuest([{ kind: 'cdrom', file: path }], (first) => {
+      const guest = first.awake(1);
+      const events = (): number[] => Array.from({ length: 5 }, () => guest.good(0, [0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8, 0], { room: 8 })[4]!);
+      for (let time = 0; time < 20; time++) {
+        guest.good(0, [0x1b, 0, 0, 0, 2, 0]); // opened and shut
+        guest.good(0, [0x1b, 0, 0, 0, 3, 0]);
+        assert.equal(guest.do(0, [0]).sense, '6/28/0');
+      }
+      assert.deepEqual(events(), [3, 2, 0, 0, 0]);
+      guest.good(0, [0x1e, 0, 0, 0, 1, 0]);
+      for (let time = 0; time < 20; time++) assert.throws(() => guest.rig.runner.mail({ kind: 'medium', drive: 0, file: null }), VitrineError);
+      guest.good(0, [0x1e, 0, 0, 0, 0, 0]);
+      guest.good(0, [0x1b, 0, 0, 0, 2, 0]);
+      assert.deepEqual(events(), [1, 3, 0, 0, 0]);
+      for (let time = 0; time < 20; time++) guest.rig.runner.mail({ kind: 'medium', drive: 0, file: time % 2 === 0 ? path : null });
+      assert.deepEqual(events(), [2, 3, 0, 0, 0]);
+    });
+  });
+});
+
 test('tasks are asked about, aborted and reset', () => {
   inFolder((folder) => {
     const path = join(folder, 'disk');
