@@ -22,7 +22,7 @@ const disk = {
   format: v.optional(v.picklist(DISK_FORMATS, 'The format of a disk is raw or qcow2.')),
   readonly: v.optional(v.boolean(), false),
   cache: v.optional(v.picklist(DISK_CACHES, 'The cache of a disk is writeback, none or unsafe.'), 'writeback'),
-  /** Made from the file's place unless told. */
+  /** Made from the machine's id and the slot, of a SCSI drive also its number, unless told: another file there has the same one. */
   serial: v.optional(v.pipe(v.string(), v.regex(/^[\x21-\x7e]{1,20}$/, `A serial number has 1 to ${MAX_SERIAL} letters, digits and signs.`))),
   /** When the host cannot read or write: the guest gets an I/O error, or the machine pauses and tries again when it is resumed. */
   onError: v.optional(v.picklist(['report', 'pause']), 'report'),
