@@ -152,15 +152,16 @@ test('devices that make no sense, and two that cannot be together', () => {
     [['--disk', 'a,mac=1'], /no option/], [['--disk', 'a,slot=two'], /no number/], [['--disk', 'a,slot=2'], /the display's/], [['--disk', 'a', '--disk', 'a'], /in this machine twice/],
     [['--cdrom', ''], /name is empty/], [['--net', 'bridge'], /user, tap=NAME and none/], [['--net', 'user,forward=2222:22'], /forwards nothing/], [['--net', 'user,forward=tcp:0:22'], /1 to 65535/],
     [['--net', 'user,forward=tcp:2222:70000'], /1 to 65535/], [['--net', 'user,forward=tcp:2222:22,forward=tcp:2222:23'], /tcp 127\.0\.0\.1:2222 is forwarded twice/],
-    [['--net', 'user,forward=tcp:2222:22', '--net', 'user,forward=tcp:0.0.0.0:2222:22'], /forwarded twice/], [['--net', 'tap='], /1 to 15/], [['--net', 'tap=a,queues=9'], /at most 8/],
+    [['--net', 'user,forward=tcp:2222:22', '--net', 'user,forward=tcp:0.0.0.0:2222:22'], /forwarded twice/], [['--net', 'user,forward=tcp:2222:22,forward=tcp:127.0.0.2:2222:22'], /once, whatever the address/],
+    [['--net', 'tap='], /1 to 15/], [['--net', 'tap=a,queues=9'], /at most 8/],
     [['--net', 'user,queues=2'], /no option/], [['--net', 'user,mac=01:00:5e:00:00:01'], /a group's/], [['--net', 'user,link=maybe'], /up or down/], [['--net', 'tap=a', '--net', 'tap=a'], /use the interface a/],
     [['--share', 'src'], /TAG=FOLDER/], [['--share', '=x'], /TAG=FOLDER/], [['--share', 'src='], /TAG=FOLDER/], [['--share', 'a b=/x'], /without spaces/], [['--share', 'a=/x', '--share', 'a=/y'], /the tag "a"/],
     [['--device', 'virtio-blk,file=x'], /said by --disk/], [['--device', 'virtio-rng,ports=2'], /no option/], [['--device', 'virtio-input'], /keyboard or a tablet|form/], [['--device', 'virtio-vsock,cid=2'], /from 3 on/],
     [['--device', 'virtio-balloon', '--device', 'virtio-balloon'], /at most one balloon/],
   ];
   for (const [words, why] of wrong) refusedDevice(words, why);
-  // The same image twice, and the same port at two addresses: that is fine.
-  assert.equal(devicesOf('--disk', 'a,readonly', '--cdrom', 'a', '--net', 'user,forward=tcp:127.0.0.1:80:80,forward=tcp:127.0.0.2:80:80,forward=udp:80:80,forward=tcp:[::]:80:80')?.length, 3);
+  // The same image twice, and the same port at two addresses by two cards: that is fine.
+  assert.equal(devicesOf('--disk', 'a,readonly', '--cdrom', 'a', '--net', 'user,forward=tcp:127.0.0.1:80:80,forward=udp:80:80', '--net', 'user,forward=tcp:127.0.0.2:80:80', '--net', 'user,forward=tcp:[::]:80:80')?.length, 5);
 });
 
 test('create, change', () => {
