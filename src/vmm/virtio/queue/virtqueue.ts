@@ -31,7 +31,7 @@ export interface Virtqueue {
   readonly place: QueuePlace;
   /**
    * The next chain that the driver made available, or null: then the driver is asked to kick when there is one. While chains are left, it is
-   * asked not to. Throws QueueError. Null, too, after some rounds of the ring in one go: then the backend is kicked again when others had their turn.
+   * asked not to. Throws QueueError. Null, too, after some rounds of the ring in one turn: then the backend is kicked again when others had their turn.
    */
   take(): Chain | null;
   /** Gives a chain back. @param written bytes of its writable part that hold something, from its start. Chains may go back in any order. */
@@ -43,7 +43,7 @@ export interface Virtqueue {
   completeTogether(chains: readonly Chain[], written: readonly number[]): void;
   /** Gives the chain that was taken last back as if it had not been: take() gives it again. For a device that has not got room for it. */
   untake(chain: Chain): void;
-  /** For the runner: another go. */
+  /** For the runner: another turn. */
   refill(): void;
   /** Whether the driver wants an interrupt for what was completed since this was asked last. */
   wantsInterrupt(): boolean;
@@ -59,12 +59,20 @@ export interface QueuePlace {
   readonly device: number;
 }
 
+/** What a queue tells the loop that it lives in. */
+export interface TurnOfLoop {
+  /** The first chain of this turn was taken: `refill` is to be called at its end. */
+  began(): void;
+  /** No more may be taken in this turn: the queue is to be kicked again in the next. */
+  exhausted(): void;
+}
+
 export interface QueueOptions extends QueuePlace {
   readonly ram: GuestMemory;
   readonly eventIndex: boolean;
   readonly indirect: boolean;
-  /** No more may be taken in this go: the queue is to be kicked again soon, after `refill`. */
-  readonly exhausted?: () => void;
+  /** A queue alone, in tests, has one turn until it is refilled. */
+  readonly turn?: TurnOfLoop;
 }
 
 /** Of a descriptor (§2.7.5, §2.8.1). */
