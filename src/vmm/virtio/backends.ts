@@ -17,11 +17,11 @@ import { VsockBackend } from './vsock/backend.ts';
 export function makeBackend({ slot, config, machine, prepared }: VirtioDescription, host: BackendHost): Backend {
   switch (config.kind) {
     case 'virtio-input': return new InputBackend(host);
-    case 'virtio-9p': return new NinepBackend(host, { folder: config.folder, readonly: config.readonly });
+    case 'virtio-9p': return new NinepBackend({ folder: config.folder, readonly: config.readonly });
     case 'virtio-net': return new NetBackend(host, config, prepared as NetPrepared);
     case 'virtio-blk': return makeBlkBackend(config, machine.id, slot, host);
     case 'virtio-scsi': return makeScsiBackend(config, machine.id, slot, host);
-    case 'virtio-rng': return new RngBackend(host);
+    case 'virtio-rng': return new RngBackend();
     case 'virtio-console': return new ConsoleBackend(host, config.ports);
     case 'virtio-balloon': return new BalloonBackend(host, new DropGate(prepared as SharedArrayBuffer));
     case 'virtio-vsock': return new VsockBackend(host, config.cid);

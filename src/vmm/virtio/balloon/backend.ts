@@ -5,7 +5,6 @@ import { VitrineError } from '../../../shared/errors.ts';
 import type { GuestMemoryStats } from '../../../shared/protocol/machine.ts';
 import type { Backend, BackendHost, DriverSession } from '../backend.ts';
 import type { Timer } from '../../io/event-loop.ts';
-import { Portions } from '../portions.ts';
 import type { Chain, Virtqueue } from '../queue/virtqueue.ts';
 import type { DropGate } from './drop-gate.ts';
 import { dropBuffers, dropRuns, runsOf } from './drop.ts';
@@ -32,7 +31,6 @@ export const LEAST = 16 * 2 ** 20;
 export class BalloonBackend implements Backend {
   readonly #host: BackendHost;
   readonly #gate: DropGate;
-  readonly #portions: Portions;
   /** Guest RAM, bytes. */
   readonly #memory: number;
   #wanted = 0;
@@ -50,7 +48,6 @@ export class BalloonBackend implements Backend {
   constructor(host: BackendHost, gate: DropGate) {
     this.#host = host;
     this.#gate = gate;
-    this.#portions = new Portions(host.loop);
     this.#memory = host.ram.size;
     this.#closed = gate.closed;
     host.offer(F_REPORTING, !gate.closed);
@@ -74,13 +71,10 @@ export class BalloonBackend implements Backend {
   }
 
   #each(queue: Virtqueue, act: (chain: Chain) => void): void {
-    this.#portions.run(queue.index, () => {
-      const chain = queue.take();
-      if (chain === null) return false;
+    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
       act(chain);
       queue.complete(chain, 0);
-      return true;
-    }, () => this.kicked(queue.index));
+    }
     this.#driver!.completed(queue);
   }
 
@@ -113,7 +107,6 @@ export class BalloonBackend implements Backend {
 
   quiesce(done: () => void): void {
     this.#running = false;
-    this.#portions.drop();
     done();
   }
 
@@ -144,9 +137,7 @@ export class BalloonBackend implements Backend {
   // Statistics.
 
   #takeStatistics(queue: Virtqueue): void {
-    this.#portions.run(queue.index, () => {
-      const chain = queue.take();
-      if (chain === null) return false;
+    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
       // There is one buffer; a driver that gives more gets the others back.
       if (this.#held !== null) {
         queue.complete(this.#held.chain, 0);
@@ -157,8 +148,7 @@ export class BalloonBackend implements Backend {
       chain.readable.read(0, bytes);
       this.#stats = readStatistics(bytes) ?? this.#stats;
       this.#tellSoon();
-      return true;
-    }, () => this.kicked(queue.index));
+    }
   }
 
   /** Asks by giving the buffer back. */

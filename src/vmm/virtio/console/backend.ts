@@ -4,7 +4,6 @@
 // The host's end of every port is always open: what nobody reads is kept by the control thread, bounded.
 import { VitrineError } from '../../../shared/errors.ts';
 import type { Backend, BackendHost, DriverSession } from '../backend.ts';
-import { Portions } from '../portions.ts';
 import type { Chain, Virtqueue } from '../queue/virtqueue.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { COLUMNS, CONTROL_IN, CONTROL_OUT, F_MULTIPORT, portName, receiveQueue, ROWS, takeEmergency, transmitQueue } from './model.ts';
@@ -57,13 +56,11 @@ interface Port {
 export class ConsoleBackend implements Backend {
   readonly #host: BackendHost;
   readonly #ports: readonly Port[];
-  readonly #portions: Portions;
   #driver: DriverSession | undefined;
   #running = false;
 
   constructor(host: BackendHost, ports: number) {
     this.#host = host;
-    this.#portions = new Portions(host.loop);
     this.#ports = Array.from({ length: ports }, (_, number) => ({
       number, input: new ByteQueue(), refused: false, ready: false, due: new Set<number>(), open: false, columns: 80, rows: 25, told: 0, partial: null,
     }));
@@ -88,7 +85,6 @@ export class ConsoleBackend implements Backend {
 
   quiesce(done: () => void): void {
     this.#running = false;
-    this.#portions.drop();
     done();
   }
 
@@ -163,11 +159,10 @@ export class ConsoleBackend implements Backend {
     const pieces: Uint8Array[] = [];
     let room = OUTPUT_WINDOW - port.told;
     let completed = false;
-    this.#portions.run(queue.index, () => {
-      if (room <= 0) return false;
+    while (room > 0) {
       if (port.partial === null) {
         const chain = queue.take();
-        if (chain === null) return false;
+        if (chain === null) break;
         port.partial = { queue, chain, at: 0 };
       }
       const { partial } = port;
@@ -176,12 +171,11 @@ export class ConsoleBackend implements Backend {
       if (bytes.length > 0) pieces.push(bytes);
       partial.at += bytes.length;
       room -= bytes.length;
-      if (partial.at < partial.chain.readable.bytes) return true;
+      if (partial.at < partial.chain.readable.bytes) continue;
       queue.complete(partial.chain, 0);
       port.partial = null;
       completed = true;
-      return true;
-    }, () => this.#drain(port));
+    }
     if (completed) this.#driver!.completed(queue);
     this.#tell(port, pieces.length === 1 ? pieces[0]! : Uint8Array.from(Buffer.concat(pieces)));
   }
@@ -200,15 +194,14 @@ export class ConsoleBackend implements Backend {
     const queue = this.#driver?.queue(receiveQueue(port.number));
     if (queue === undefined || !port.open) return;
     let completed = false;
-    this.#portions.run(queue.index, () => {
-      const chain = port.input.length > 0 ? queue.take() : null;
-      if (chain === null) return false;
+    while (port.input.length > 0) {
+      const chain = queue.take();
+      if (chain === null) break;
       let at = 0;
       for (let bytes = port.input.take(chain.writable.bytes); bytes.length > 0; bytes = port.input.take(chain.writable.bytes - at)) at += chain.writable.write(at, bytes);
       queue.complete(chain, at);
       completed = true;
-      return true;
-    }, () => this.#feed(port));
+    }
     if (completed) this.#driver!.completed(queue);
     if (!port.refused || port.input.length > INPUT_ROOM / 2) return;
     port.refused = false;
@@ -228,14 +221,11 @@ export class ConsoleBackend implements Backend {
     const queue = this.#driver!.queue(CONTROL_OUT)!;
     const header = new Uint8Array(CONTROL_BYTES);
     const view = new DataView(header.buffer);
-    this.#portions.run(CONTROL_OUT, () => {
-      const chain = queue.take();
-      if (chain === null) return false;
+    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
       const whole = chain.readable.read(0, header) === CONTROL_BYTES;
       queue.complete(chain, 0);
       if (whole) this.#told(view.getUint32(0, true), view.getUint16(4, true), view.getUint16(6, true) === 1);
-      return true;
-    }, () => this.#obey());
+    }
     this.#driver!.completed(queue);
     this.#announce();
   }

@@ -1,7 +1,6 @@
 // The work of an input device: events wait for room that the driver lends, one event to a buffer, in groups that end with a report. When a guest does not
 // take them, places of the pointer are forgotten, the oldest first, and at last everything, with what was held let go: no key stays down for ever.
 import type { Backend, BackendHost, DriverSession } from '../backend.ts';
-import { Portions } from '../portions.ts';
 import { ABS_X, ABS_Y, BTN_LEFT, BTN_MIDDLE, BTN_RIGHT, EV_ABS, EV_KEY, EV_LED, EV_REL, EV_SYN, EVENT_QUEUE, LED_CAPSL, LED_NUML, LED_SCROLLL, REL_WHEEL, STATUS_QUEUE, SYN_REPORT } from './model.ts';
 
 /** What the control thread sends. */
@@ -23,7 +22,6 @@ const LAMPS = new Map([[LED_SCROLLL, 1], [LED_NUML, 2], [LED_CAPSL, 4]]);
 
 export class InputBackend implements Backend {
   readonly #host: BackendHost;
-  readonly #portions: Portions;
   #driver: DriverSession | undefined;
   #quiet = true;
   #waiting: { readonly events: readonly Event[]; readonly place: boolean }[] = [];
@@ -37,7 +35,6 @@ export class InputBackend implements Backend {
 
   constructor(host: BackendHost) {
     this.#host = host;
-    this.#portions = new Portions(host.loop);
   }
 
   mail(message: unknown): void {
@@ -133,16 +130,13 @@ export class InputBackend implements Backend {
     const bytes = new Uint8Array(EVENT_BYTES);
     const view = new DataView(bytes.buffer);
     let lamps = this.#lamps;
-    this.#portions.run(STATUS_QUEUE, () => {
-      const chain = queue.take();
-      if (chain === null) return false;
+    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
       if (chain.readable.read(0, bytes) === EVENT_BYTES && view.getUint16(0, true) === EV_LED) {
         const bit = LAMPS.get(view.getUint16(2, true)) ?? 0;
         lamps = view.getUint32(4, true) !== 0 ? lamps | bit : lamps & ~bit;
       }
       queue.complete(chain, 0);
-      return true;
-    }, () => this.#readStatus());
+    }
     this.#driver!.completed(queue);
     if (lamps === this.#lamps) return;
     this.#lamps = lamps;
@@ -156,7 +150,6 @@ export class InputBackend implements Backend {
 
   quiesce(done: () => void): void {
     this.#quiet = true;
-    this.#portions.drop();
     done();
   }
 

@@ -2,22 +2,15 @@
 // the device has an I/O Worker of its own; nothing else waits with it but the guest's other requests to the same folder.
 import { NinepServer } from '../../ninep/server.ts';
 import type { ShareOptions } from '../../ninep/share.ts';
-import type { Backend, BackendHost, DriverSession } from '../backend.ts';
-
-/** Requests until the loop gets a turn: a guest that never stops asking must not keep a pause or a reset waiting. */
-const REQUESTS_IN_A_ROW = 256;
+import type { Backend, DriverSession } from '../backend.ts';
 
 export class NinepBackend implements Backend {
-  readonly #host: BackendHost;
   readonly #server: NinepServer;
   #driver: DriverSession | undefined;
   #quiet = true;
-  /** More requests are known to be there, and are taken in the next turn. */
-  #more = false;
 
   /** Throws VitrineError when the folder cannot be shared. */
-  constructor(host: BackendHost, options: ShareOptions) {
-    this.#host = host;
+  constructor(options: ShareOptions) {
     this.#server = new NinepServer(options);
   }
 
@@ -29,18 +22,10 @@ export class NinepBackend implements Backend {
   kicked(index: number): void {
     const queue = this.#driver?.queue(index);
     if (this.#quiet || queue === undefined) return;
-    for (let i = 0; i < REQUESTS_IN_A_ROW; i++) {
-      const chain = queue.take();
-      if (chain === null) return;
+    for (let chain = queue.take(); chain !== null; chain = queue.take()) {
       queue.complete(chain, this.#server.answer(chain.readable, chain.writable));
       this.#driver!.completed(queue);
     }
-    if (this.#more) return;
-    this.#more = true;
-    this.#host.loop.after(0, () => {
-      this.#more = false;
-      this.kicked(index);
-    });
   }
 
   quiesce(done: () => void): void {

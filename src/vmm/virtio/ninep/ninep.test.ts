@@ -32,7 +32,7 @@ afterEach(() => {
 });
 
 function begin(packed = false): void {
-  rig = new VirtioRig({ model: ninepModel('work'), backend: (host) => new NinepBackend(host, { folder, readonly: false }), packed });
+  rig = new VirtioRig({ model: ninepModel('work'), backend: () => new NinepBackend({ folder, readonly: false }), packed });
   queue = rig.setUp({ size: 128, wanted: packed ? rig.offered() : undefined })[0]!;
 }
 
@@ -146,7 +146,7 @@ test('a queue of requests that never ends does not keep the device from being re
 
 test('a folder that is not there is an error with words', () => {
   begin();
-  assert.throws(() => new VirtioRig({ model: ninepModel('x'), backend: (host) => new NinepBackend(host, { folder: path.join(folder, 'none'), readonly: false }) }), VitrineError);
+  assert.throws(() => new VirtioRig({ model: ninepModel('x'), backend: () => new NinepBackend({ folder: path.join(folder, 'none'), readonly: false }) }), VitrineError);
 });
 
 test('a guest that puts anything into the queue breaks its own device at most', { timeout: 3_600_000 }, () => {

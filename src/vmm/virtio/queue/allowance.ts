@@ -1,15 +1,16 @@
 // How many chains a driver may have the device take. No more can be out than the ring has entries: a driver that makes more available breaks the rules,
-// and would fill our memory with them. And no more in one turn of the loop than some rounds of the ring: a driver that makes them as fast as they are completed would
-// keep the I/O Worker for ever; it goes on with the others' work first, and comes back.
+// and would fill our memory with them. And no more in one turn of the loop than the ring holds, or PORTION: a driver that makes them as fast as they are
+// completed would keep the I/O Worker for ever, and with it a pause, a reset and the Worker's other devices; what is left comes in the next turn.
 import { QueueError, type TurnOfLoop } from './virtqueue.ts';
 
-const ROUNDS = 4;
-const LEAST = 256;
+/** Chains in one turn, of a ring with fewer entries. */
+export const PORTION = 128;
 
 export class Allowance {
   readonly #queue: number;
   readonly #size: number;
   readonly #turn: TurnOfLoop;
+  readonly #most: number;
   #left: number;
   #out = 0;
   #told = false;
@@ -18,11 +19,8 @@ export class Allowance {
     this.#queue = queue;
     this.#size = size;
     this.#turn = turn;
+    this.#most = Math.max(PORTION, size);
     this.#left = this.#most;
-  }
-
-  get #most(): number {
-    return Math.max(LEAST, ROUNDS * this.#size);
   }
 
   /** Another turn. */

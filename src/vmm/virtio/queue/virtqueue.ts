@@ -31,7 +31,7 @@ export interface Virtqueue {
   readonly place: QueuePlace;
   /**
    * The next chain that the driver made available, or null: then the driver is asked to kick when there is one. While chains are left, it is
-   * asked not to. Throws QueueError. Null, too, after some rounds of the ring in one turn: then the backend is kicked again when others had their turn.
+   * asked not to. Throws QueueError. Null, too, when it took its portion in this turn of the loop: then the backend is kicked again in the next.
    */
   take(): Chain | null;
   /** Gives a chain back. @param written bytes of its writable part that hold something, from its start. Chains may go back in any order. */

@@ -9,7 +9,7 @@ import { rngModel } from './model.ts';
 
 for (const packed of [false, true]) {
   test(`fills what the driver lends with random bytes, through a ${packed ? 'packed' : 'split'} ring`, () => {
-    const rig = new VirtioRig({ model: rngModel(), backend: (host) => new RngBackend(host), packed });
+    const rig = new VirtioRig({ model: rngModel(), backend: () => new RngBackend(), packed });
     const [queue] = rig.setUp({ wanted: packed ? rig.offered() : undefined });
     assert.equal(rig.offered().includes(F_RING_PACKED), packed);
     const rooms = [queue!.lend(64), queue!.lend(4096)];
@@ -30,13 +30,13 @@ for (const packed of [false, true]) {
 }
 
 test('leaves the loop its turns, whatever the driver asks for', () => {
-  eagerDriver({ model: rngModel(), backend: (host) => new RngBackend(host), index: 0, buffers: (queue) => [queue.lend(16)] });
+  eagerDriver({ model: rngModel(), backend: () => new RngBackend(), index: 0, buffers: (queue) => [queue.lend(16)] });
 });
 
 for (const seed of [1, 2]) {
   test(`outlives a driver that does everything wrong, seed ${seed}`, () => {
     fuzzDevice({
-      seed, steps: FUZZ_STEPS, model: rngModel, backend: (host) => new RngBackend(host),
+      seed, steps: FUZZ_STEPS, model: rngModel, backend: () => new RngBackend(),
       works: (rig, [queue]) => {
         queue!.add([queue!.lend(32)]);
         rig.kick(0);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import type { Backend, BackendHost, DriverSession } from '../backend.ts';
 import type { VirtioModel } from '../model.ts';
-import { PORTION } from '../portions.ts';
+import { PORTION } from '../queue/allowance.ts';
 import type { DriverQueue, Lent } from './driver.ts';
 import { VirtioRig } from './rig.ts';
 
